@@ -1,0 +1,83 @@
+"""The words of a multitrack corpus: what a stem, a track and a catalogue are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RATE_HZ = 48_000
+"""The one timeline of the house: every start and length in samples counts at this rate."""
+
+ROLES = ("drums", "percussion", "bass", "guitar", "keys", "strings", "pad", "synth", "lead", "wind", "brass", "vocal", "effects", "other")
+"""The closed list of roles a stem can play; `other` is a stem that no rule recognises."""
+
+SPLITS = ("train", "heldout")
+"""Tracks are divided by group: what a model may see, and what it is judged on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A remote file that a corpus comes from; nothing is fetched without its checksum and licence."""
+
+    url: str
+    sha256: str
+    licence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stem:
+    """One instrument's audio inside a track.
+
+    `path` is relative to the corpus root, with forward slashes. `frames`, `channels` and `rate_hz` describe the
+    file as found; `activity` has one truth value per whole or part second of the track's 48 kHz timeline.
+    `reason` says why the stem is not usable as a target or context, and is None when it is usable as both.
+    """
+
+    id: str
+    path: str
+    role: str
+    is_vocal: bool
+    usable_as_target: bool
+    usable_in_context: bool
+    reason: str | None
+    tags: tuple[str, ...]
+    gain_db: float
+    channels: int
+    rate_hz: int
+    frames: int
+    flags: tuple[str, ...]
+    activity: tuple[bool, ...]
+    peak: float
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Track:
+    """One multitrack recording. `frames` is its length at 48 kHz: that of its longest stem.
+
+    Tracks of one `group_id` (the same song, artist or composition) never fall into two splits.
+    """
+
+    id: str
+    group_id: str
+    split: str
+    licence: str
+    tags: tuple[str, ...]
+    frames: int
+    stems: tuple[Stem, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quarantined:
+    """A file that was left out because it could not be read as audio, and why; reported, never silent."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """All that is known of a corpus; its canonical JSON is what every later stage is keyed by."""
+
+    tracks: tuple[Track, ...]
+    quarantined: tuple[Quarantined, ...]
+    left_out: tuple[Quarantined, ...]
