@@ -1,0 +1,107 @@
+"""A row of the pair plan as sound: target, context and style windows cut, mixed and encoded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_manifests.pairs import Pair, PairRule, tag_text
+from data_manifests.schema import Stem, Track
+from tasks.audio import flac_bytes, headroom_gain, read_window
+from tasks.shards import json_bytes
+
+# Shapes: S channels (2), N samples of a window, M samples of all style segments together.
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowSample:
+    """One pair as audio at 48 kHz, scaled so that nothing clips, with the record that goes into its shard.
+
+    `gain` is common to target and context, so that their balance is the song's; `style_gain` is the same wherever
+    the style segments allow it.
+    """
+
+    key: str
+    target_SN: NDArray[np.float32]
+    context_SN: NDArray[np.float32]
+    style_SM: NDArray[np.float32]
+    gain: float
+    style_gain: float
+    record: dict[str, Any]
+
+
+def window_key(split: str, index: int) -> str:
+    """The key of row `index` in shards, `heldout-00000007`."""
+    return f"{split}-{index:08d}"
+
+
+def cut_window(root: Path | str, track: Track, pair: Pair, rule: PairRule) -> WindowSample:
+    """The pair's windows from the files under the corpus root, mixed in float32 and scaled by one common gain."""
+    stems = {stem.id: stem for stem in track.stems}
+    target = stems[pair.target]
+    target_SN = _stem_window(root, target, pair.start_samples, rule)
+    context_SN = np.zeros_like(target_SN)
+    for stem_id in pair.contexts:
+        context_SN += _stem_window(root, stems[stem_id], pair.start_samples, rule)
+    style_SM = np.concatenate([_stem_window(root, target, start, rule) for start in pair.style_starts_samples], axis=1)
+    gain = headroom_gain(target_SN, context_SN)
+    style_gain = min(gain, headroom_gain(style_SM))
+    target_SN *= np.float32(gain)
+    context_SN *= np.float32(gain)
+    style_SM *= np.float32(style_gain)
+    return WindowSample(
+        key=window_key(track.split, pair.index),
+        target_SN=target_SN,
+        context_SN=context_SN,
+        style_SM=style_SM,
+        gain=gain,
+        style_gain=style_gain,
+        record=_record(track, target, pair, rule)
+        | {
+            "gain": round(gain, 6),
+            "style_gain": round(style_gain, 6),
+            "target_level_db": _level_db(target_SN),
+            "context_level_db": _level_db(context_SN),
+            "style_level_db": _level_db(style_SM),
+        },
+    )
+
+
+def window_members(sample: WindowSample) -> dict[str, Any]:
+    """The sample as members of a shard: three FLACs (the style segments one after the other) and the record."""
+    return {
+        "__key__": sample.key,
+        "target.flac": flac_bytes(sample.target_SN),
+        "context.flac": flac_bytes(sample.context_SN),
+        "style.flac": flac_bytes(sample.style_SM),
+        "json": json_bytes(sample.record),
+    }
+
+
+def _stem_window(root: Path | str, stem: Stem, start_samples: int, rule: PairRule) -> NDArray[np.float32]:
+    audio_SN = read_window(Path(root) / stem.path, start_samples, rule.window_samples)
+    return audio_SN if stem.gain_db == 0.0 else audio_SN * np.float32(10.0 ** (stem.gain_db / 20.0))
+
+
+def _record(track: Track, target: Stem, pair: Pair, rule: PairRule) -> dict[str, Any]:
+    """All that is known of the pair, for whoever finds the shard without the catalogue."""
+    return {
+        **asdict(pair),
+        "split": track.split,
+        "group_id": track.group_id,
+        "licence": track.licence,
+        "role": target.role,
+        "tags": tag_text(track, target),
+        "window_samples": rule.window_samples,
+    }
+
+
+def _level_db(audio_SN: NDArray[np.float32]) -> float | None:
+    """RMS level over all channels in dB of full scale, to a tenth; None where the window is silent."""
+    power = float(np.mean(np.square(audio_SN, dtype=np.float64)))
+    return round(10.0 * math.log10(power), 1) if power > 0.0 else None
