@@ -1,0 +1,300 @@
+"""What a laptop table must satisfy to mean anything: the acceptance bounds as data, and their verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Literal, NamedTuple
+
+from metrics.table import NOISE_ROW, RANDOM_ROW, REAL_ROW, ScoreTable
+from tasks.columns import CONTEXT_IGNORED
+from tasks.paper_table import Row, paper_table
+
+Relation = Literal["<", ">"]
+
+
+class CheckResult(NamedTuple):
+    """One verdict. `value` and `bound` are None when a cell that the check needs is missing: that never passes."""
+
+    name: str
+    subject: str
+    value: float | None
+    relation: Relation
+    bound: float | None
+    passed: bool
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClapQuality:
+    """How well the small CLAP tells held-out songs' windows apart: what all its scores stand on."""
+
+    recall_at_5: float
+    role_accuracy: float
+
+
+def check(
+    table: ScoreTable, clap_quality: ClapQuality | None, *, model_rows: Sequence[Row] | None = None
+) -> list[CheckResult]:
+    """Every acceptance bound with its value, in the order of `RULES`.
+
+    `model_rows` are the rows the run was asked for; None asks for all of Table 1. A row or cell that is not there
+    fails its checks, and so does an embedder whose quality was not measured.
+    """
+    expected = list(paper_table().model_rows() if model_rows is None else model_rows)
+    results = [result for rule in RULES for result in _verdicts(rule, table, expected)]
+    return [*results, _context_gain(table, expected), *_clap_checks(clap_quality)]
+
+
+class Summary(NamedTuple):
+    """One check over all its rows: how many pass, and the row nearest to its bound or furthest beyond it."""
+
+    name: str
+    passed: int
+    rows: int
+    closest: CheckResult
+
+
+def summarise(results: Sequence[CheckResult]) -> list[Summary]:
+    """One line per check, in order; 28 rows under one bound are one line."""
+    by_name: dict[str, list[CheckResult]] = {}
+    for result in results:
+        by_name.setdefault(result.name, []).append(result)
+    return [
+        Summary(name, sum(result.passed for result in group), len(group), min(group, key=_margin))
+        for name, group in by_name.items()
+    ]
+
+
+def verdict_text(result: CheckResult) -> str:
+    """`0.451 < 0.816`, `0.91 is not < 0.816` or what is missing."""
+    if result.value is None or result.bound is None:
+        return result.note
+    relation = result.relation if result.passed else f"is not {result.relation}"
+    return f"{result.value:.4g} {relation} {result.bound:.4g}"
+
+
+def _margin(result: CheckResult) -> float:
+    if result.value is None or result.bound is None:
+        return float("-inf")
+    distance = result.bound - result.value if result.relation == "<" else result.value - result.bound
+    return distance if result.passed else min(distance, 0.0)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A bound that is a number."""
+
+    value: float
+
+
+@dataclass(frozen=True)
+class Times:
+    """A bound that is a multiple of another row's value of the same metric."""
+
+    factor: float
+    row: Row
+
+
+@dataclass(frozen=True)
+class Above:
+    """A bound that lies so much above another row's value of the same metric."""
+
+    margin: float
+    row: Row
+
+
+@dataclass(frozen=True)
+class AboveUnconditional:
+    """A bound that lies so much above the unconditional row of the same arm.
+
+    The bridge's arm has no such row of its own but shares its denoiser with +DiT, whose row stands for it.
+    """
+
+    margin: float
+
+
+@dataclass(frozen=True)
+class BestOfOthers:
+    """A bound that is the best value of all other rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One bound over some rows: `metric relation bound`. `magnitude` compares the absolute value."""
+
+    name: str
+    rows: Callable[[Sequence[Row]], list[Row]]
+    metric: str
+    relation: Relation
+    bound: Fixed | Times | Above | AboveUnconditional | BestOfOthers
+    magnitude: bool = False
+
+
+def _only(row: Row) -> Callable[[Sequence[Row]], list[Row]]:
+    return lambda _: [row]
+
+
+def _conditioned(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row[1] != "uncond"]
+
+
+def _unconditional(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row[1] == "uncond"]
+
+
+def _with_audio_clap(rows: Sequence[Row]) -> list[Row]:
+    # CLAP_A* is not among them: an unconditional sample of the bridge resembles no audio in particular.
+    return [row for row in rows if "CLAP_A" in row[1].split(",")]
+
+
+def _with_context(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if "ctx" in row[1].split(",")]
+
+
+# Issue 2, "Measured"; the figures come from the prototype of reference/laptop_scale.md §7.
+RULES: tuple[Rule, ...] = (
+    Rule(name="real: FAD", rows=_only(REAL_ROW), metric="fad", relation="<", bound=Fixed(0.2)),
+    Rule(name="real: |KD|", rows=_only(REAL_ROW), metric="kd", relation="<", bound=Fixed(1e-3), magnitude=True),
+    Rule(name="real: APA", rows=_only(REAL_ROW), metric="apa", relation=">", bound=Fixed(0.75)),
+    Rule(name="real: CS_TA", rows=_only(REAL_ROW), metric="cs_ta", relation=">", bound=Fixed(0.6)),
+    Rule(name="real: best FAD of all rows", rows=_only(REAL_ROW), metric="fad", relation="<", bound=BestOfOthers()),
+    Rule(
+        name="real: best coverage (k=5) of all rows",
+        rows=_only(REAL_ROW),
+        metric="coverage_k5",
+        relation=">",
+        bound=BestOfOthers(),
+    ),
+    Rule(name="white noise: FAD", rows=_only(NOISE_ROW), metric="fad", relation=">", bound=Fixed(1.5)),
+    Rule(
+        name="white noise: FAD, 8 × real", rows=_only(NOISE_ROW), metric="fad", relation=">", bound=Times(8.0, REAL_ROW)
+    ),
+    Rule(name="random pairing: APA", rows=_only(RANDOM_ROW), metric="apa", relation="<", bound=Fixed(0.4)),
+    Rule(name="random pairing: CS_TA", rows=_only(RANDOM_ROW), metric="cs_ta", relation="<", bound=Fixed(0.15)),
+    Rule(
+        name="conditioned: FAD, 0.5 × noise", rows=_conditioned, metric="fad", relation="<", bound=Times(0.5, NOISE_ROW)
+    ),
+    Rule(
+        name="unconditional: FAD, 0.6 × noise",
+        rows=_unconditional,
+        metric="fad",
+        relation="<",
+        bound=Times(0.6, NOISE_ROW),
+    ),
+    Rule(
+        name="CLAP_A: FAD, 0.4 × noise", rows=_with_audio_clap, metric="fad", relation="<", bound=Times(0.4, NOISE_ROW)
+    ),
+    Rule(name="CLAP_A: CS_AA", rows=_with_audio_clap, metric="cs_aa", relation=">", bound=Fixed(0.35)),
+    Rule(
+        name="CLAP_A: CS_AA, unconditional + 0.25",
+        rows=_with_audio_clap,
+        metric="cs_aa",
+        relation=">",
+        bound=AboveUnconditional(0.25),
+    ),
+    Rule(
+        name="CLAP_A: CS_TA, random + 0.15",
+        rows=_with_audio_clap,
+        metric="cs_ta",
+        relation=">",
+        bound=Above(0.15, RANDOM_ROW),
+    ),
+    Rule(
+        name="context: APA, random + 0.15",
+        rows=_with_context,
+        metric="apa",
+        relation=">",
+        bound=Above(0.15, RANDOM_ROW),
+    ),
+)
+
+
+def _verdicts(rule: Rule, table: ScoreTable, expected: Sequence[Row]) -> Iterator[CheckResult]:
+    rows = rule.rows(expected)
+    if not rows:
+        yield _missing(rule.name, "no such row", rule.relation, "the run was not asked for any such row")
+    for row in rows:
+        try:
+            value = _mean(table, row, rule.metric)
+            bound = _bound(rule, row, table, expected)
+        except _MissingCellError as missing:
+            yield _missing(rule.name, _name(row), rule.relation, str(missing))
+        else:
+            yield _judged(rule.name, _name(row), abs(value) if rule.magnitude else value, rule.relation, bound)
+
+
+def _bound(rule: Rule, row: Row, table: ScoreTable, expected: Sequence[Row]) -> float:
+    match rule.bound:
+        case Fixed(value):
+            return value
+        case Times(factor, other):
+            return factor * _mean(table, other, rule.metric)
+        case Above(margin, other):
+            return margin + _mean(table, other, rule.metric)
+        case AboveUnconditional(margin):
+            own = (row[0], "uncond")
+            stand_in = own if table.cell(*own, rule.metric) or row[0] != "+CLAP_beta" else ("+DiT", "uncond")
+            return margin + _mean(table, stand_in, rule.metric)
+        case BestOfOthers():
+            return _best_of_others(table, row, rule, expected)
+
+
+def _best_of_others(table: ScoreTable, row: Row, rule: Rule, expected: Sequence[Row]) -> float:
+    # The random bound re-pairs real stems, so it has no FAD or coverage of its own to compete with.
+    others = [_mean(table, other, rule.metric) for other in [NOISE_ROW, *expected] if other != row]
+    return min(others) if rule.relation == "<" else max(others)
+
+
+def _context_gain(table: ScoreTable, expected: Sequence[Row]) -> CheckResult:
+    """Mean over arms of APA with context only, minus APA when no context was heard.
+
+    APA alone does not prove that context is used: candidates off the distribution land near 0.5 whatever they heard.
+    """
+    name, subject = "mean over arms: APA(ctx) − APA(uncond)", "all arms with both rows"
+    arms = [arm for arm, inputs in expected if inputs == "ctx" and (arm, "uncond") in expected]
+    try:
+        gains = [_mean(table, (arm, "ctx"), "apa") - _mean(table, (arm, "uncond"), CONTEXT_IGNORED) for arm in arms]
+    except _MissingCellError as missing:
+        return _missing(name, subject, ">", str(missing))
+    if not gains:
+        return _missing(name, subject, ">", "no arm has a row with context only and one without any condition")
+    return _judged(name, subject, mean(gains), ">", 0.0)
+
+
+def _clap_checks(quality: ClapQuality | None) -> list[CheckResult]:
+    names = ("small CLAP: recall@5", "small CLAP: role accuracy")
+    if quality is None:
+        return [_missing(name, "held-out songs", ">", "the embedder's quality was not measured") for name in names]
+    values = (quality.recall_at_5, quality.role_accuracy)
+    bounds = (0.35, 0.75)
+    return [
+        _judged(name, "held-out songs", value, ">", bound)
+        for name, value, bound in zip(names, values, bounds, strict=True)
+    ]
+
+
+class _MissingCellError(LookupError):
+    pass
+
+
+def _mean(table: ScoreTable, row: Row, metric: str) -> float:
+    cell = table.cell(*row, metric)
+    if cell is None:
+        raise _MissingCellError(f"{metric} of {_name(row)}")
+    return cell.mean
+
+
+def _judged(name: str, subject: str, value: float, relation: Relation, bound: float) -> CheckResult:
+    # A comparison with NaN is false both ways, so a broken value fails.
+    passed = value < bound if relation == "<" else value > bound
+    return CheckResult(name, subject, value, relation, bound, passed, "")
+
+
+def _missing(name: str, subject: str, relation: Relation, what: str) -> CheckResult:
+    return CheckResult(name, subject, None, relation, None, False, f"missing: {what}")
+
+
+def _name(row: Row) -> str:
+    return f"{row[0]} / {row[1]}"

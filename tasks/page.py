@@ -1,0 +1,217 @@
+"""The report page: one self-contained HTML file, readable offline, on a phone and on paper."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from string import Template
+
+from metrics.table import ScoreTable
+from tasks.checks import CheckResult, summarise
+from tasks.columns import Column, diagnostics, scored_columns
+from tasks.exports import flat_protocol
+from tasks.page_tables import check_table, fact_list, failure_list, meaning_list, score_table
+from tasks.plots import Audio, Curve, metric_plots, spectrogram_plot, training_plot
+from tasks.provenance import Provenance, embedder_name, in_papers_space, sizes, why_not_the_papers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One candidate to listen to and look at, with what it was made for.
+
+    Audio is audio_SN at `rate_hz` for the pictures and MP3 bytes for the players. `context_*` and `mixture_mp3`
+    (context and candidate together) are None in rows that are given no context. `real_*` is the stem that really
+    belongs there.
+    """
+
+    arm: str
+    inputs: str
+    window: str
+    tags: str
+    rate_hz: int
+    context_SN: Audio | None  # noqa: N815 - arrays carry their shape
+    candidate_SN: Audio  # noqa: N815
+    real_SN: Audio  # noqa: N815
+    context_mp3: bytes | None
+    mixture_mp3: bytes | None
+    candidate_mp3: bytes
+    real_mp3: bytes
+
+    @property
+    def clips(self) -> dict[str, Audio]:
+        """What there is to look at, by name."""
+        named = {"context": self.context_SN, "candidate": self.candidate_SN, "real stem": self.real_SN}
+        return {name: audio_SN for name, audio_SN in named.items() if audio_SN is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportInput:
+    """All that the page tells. `notes` are further cautions; `commands` are the lines that make this page again."""
+
+    provenance: Provenance
+    table: ScoreTable
+    checks: tuple[CheckResult, ...]
+    curves: tuple[Curve, ...]
+    examples: tuple[Example, ...]
+    notes: tuple[str, ...]
+    commands: tuple[str, ...]
+
+
+def render_page(report: ReportInput) -> str:
+    """The page as HTML. It asks no other file or host for anything, and equal reports give equal text."""
+    sections = [section for section in _sections(report) if section.content]
+    template = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        title=escape(f"Table 1 at scale {report.provenance.scale}: {report.provenance.name}"),
+        summary=_summary(report),
+        contents="".join(f'<li><a href="#{part.anchor}">{escape(part.title)}</a></li>' for part in sections),
+        body=_caution(report) + "\n".join(_section_html(part) for part in sections),
+    )
+
+
+@dataclass(frozen=True)
+class _Section:
+    anchor: str
+    title: str
+    content: str
+
+
+def _sections(report: ReportInput) -> list[_Section]:
+    return [
+        _Section("table", "Table 1, ours and the paper's", _table(report)),
+        _Section("checks", "Checks", _checks(report.checks)),
+        _Section("listen", "Candidates to hear and see", "".join(_example(example) for example in report.examples)),
+        _Section("plots", "A plot per metric", _plots(report.table)),
+        _Section("training", "Training curves", _training(report.curves)),
+        _Section("protocol", "Protocol", _protocol(report)),
+        _Section("again", "How to make this page again", _commands(report.commands)),
+    ]
+
+
+def _section_html(section: _Section) -> str:
+    return f'<section id="{section.anchor}"><h2>{escape(section.title)}</h2>\n{section.content}</section>'
+
+
+def _summary(report: ReportInput) -> str:
+    passed = sum(result.passed for result in report.checks)
+    judged = f"{passed} of {len(report.checks)} checks passed." if report.checks else "No checks were asked for."
+    return escape(
+        f"An ablation of accompaniment generators (arXiv 2410.23005), run on {report.provenance.corpus}. "
+        f"{len(report.table.rows())} rows, {sizes(report.table.protocol)}. {judged}"
+    )
+
+
+def _caution(report: ReportInput) -> str:
+    reasons = [*why_not_the_papers(report.provenance, report.table.protocol), *report.notes]
+    items = "".join(f"<li>{escape(reason)}</li>" for reason in reasons)
+    facts = {
+        "scale": report.provenance.scale,
+        "corpus": f"{report.provenance.corpus} (digest {report.provenance.corpus_digest})",
+        "codec": report.provenance.codec,
+        "embedder": embedder_name(report.table.protocol),
+        "sizes": sizes(report.table.protocol),
+        "seed": str(report.provenance.seed),
+        "code version": report.provenance.code_version,
+    }
+    heading = "Compare rows with rows, not these figures with the paper’s"
+    caution = f'<section class="caution"><h2>{heading}</h2><ul>{items}</ul></section>'
+    return f'<div class="start">{fact_list(facts)}{caution}</div>\n'
+
+
+def _table(report: ReportInput) -> str:
+    known = scored_columns(report.table)
+    extra = [column for column in diagnostics() if any(_has(report.table, row, column) for row in report.table.rows())]
+    main = tuple(column for column in known if column not in diagnostics())
+    content = score_table(report.table, main, caption=_table_caption(report.table), with_paper=True)
+    content += meaning_list(main)
+    if extra:
+        caption = "Diagnostics: what APA gives to candidates that never heard a context, and APA's unclamped sign."
+        diagnostic = score_table(report.table, tuple(extra), caption=caption, with_paper=False)
+        content += f"<details><summary>Diagnostics of APA</summary>{diagnostic}{meaning_list(tuple(extra))}</details>"
+    return content
+
+
+def _table_caption(table: ScoreTable) -> str:
+    spread = "mean ± standard deviation over batches" if table.protocol.batches > 1 else "one batch, so no spread"
+    kind = "same kind of embedder" if in_papers_space(table.protocol) else "a different embedder"
+    return (
+        f"Ours: {embedder_name(table.protocol)}; {sizes(table.protocol)}; {spread}. The paper’s (italic): LAION CLAP, "
+        f"5 batches of 1,000 against 5,000, no spread printed: {kind}, another corpus. – marks a cell that is absent "
+        "by design: rows without context have no APA."
+    )
+
+
+def _has(table: ScoreTable, row: tuple[str, str], column: Column) -> bool:
+    return table.cell(*row, column.metric) is not None
+
+
+def _checks(results: tuple[CheckResult, ...]) -> str:
+    if not results:
+        return ""
+    return check_table(summarise(results)) + failure_list(results)
+
+
+def _example(example: Example) -> str:
+    clips = example.clips
+    picture = spectrogram_plot(clips, rate_hz=example.rate_hz)
+    players = {
+        "candidate": example.candidate_mp3,
+        "context": example.context_mp3,
+        "context and candidate together": example.mixture_mp3,
+        "real stem": example.real_mp3,
+    }
+    name = f"{example.arm} / {example.inputs}"
+    alternative = f"Spectrograms for {name}, window {example.window}: {', '.join(clips)}"
+    return (
+        f"<article><h3>{escape(name)}</h3>"
+        f'<p class="soft">window {escape(example.window)}; tags: {escape(example.tags)}</p>'
+        f'<div class="players">{"".join(_player(label, mp3, name) for label, mp3 in players.items())}</div>'
+        f"{_figure(picture, alternative, '')}</article>"
+    )
+
+
+def _player(label: str, mp3: bytes | None, name: str) -> str:
+    if mp3 is None:
+        return ""
+    data = base64.b64encode(mp3).decode("ascii")
+    spoken = escape(f"{label}, {name}")
+    audio = f'<audio controls preload="none" aria-label="{spoken}" src="data:audio/mpeg;base64,{data}"></audio>'
+    return f"<div><span>{escape(label)}</span>{audio}</div>"
+
+
+def _plots(table: ScoreTable) -> str:
+    known = {column.metric: column for column in scored_columns(table)}
+    figures = [
+        _figure(png, f"{known[metric].title} per row, ours and the paper's in separate panels", known[metric].meaning)
+        for metric, png in metric_plots(table).items()
+    ]
+    note = (
+        '<p class="soft">Whiskers are one standard deviation over batches. The two panels have axes of their own. '
+        "A value written with an arrow lies beyond the axis, so that the arms stay apart.</p>"
+    )
+    return f'{note}<div class="figures">{"".join(figures)}</div>'
+
+
+def _training(curves: tuple[Curve, ...]) -> str:
+    if not curves:
+        return ""
+    names = ", ".join(curve.name for curve in curves)
+    return _figure(training_plot(curves), f"Training curves of {names}", "One panel per training; axes differ.")
+
+
+def _figure(png: bytes, alternative: str, caption: str) -> str:
+    data = base64.b64encode(png).decode("ascii")
+    image = f'<img loading="lazy" alt="{escape(alternative)}" src="data:image/png;base64,{data}">'
+    return f"<figure>{image}{f'<figcaption>{escape(caption)}</figcaption>' if caption else ''}</figure>"
+
+
+def _protocol(report: ReportInput) -> str:
+    columns = flat_protocol(report.table.protocol)
+    record = fact_list({name.removeprefix("protocol_"): str(value) for name, value in columns.items()})
+    return f'<p class="soft">What travels with every number; the same columns are in scores.parquet.</p>{record}'
+
+
+def _commands(commands: tuple[str, ...]) -> str:
+    return f"<pre>{escape(chr(10).join(commands))}</pre>" if commands else ""

@@ -1,0 +1,244 @@
+"""The report's pictures as PNG bytes: a plot per metric, training curves, spectrograms. Equal input, equal bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from metrics.table import ScoreTable
+from tasks.columns import Column, scored_columns
+from tasks.paper_table import REFERENCE_ROWS, Row, paper_table
+from tasks.provenance import embedder_name, sizes
+
+# Shapes: S channels, N samples, F frequency bins, B bands, T frames.
+Audio = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Values of one training over its steps. All `values` share one axis, so give losses with losses."""
+
+    name: str
+    steps: tuple[int, ...]
+    values: dict[str, tuple[float, ...]]
+
+
+def metric_plot(table: ScoreTable, column: Column) -> bytes:
+    """Bars of our rows with whiskers of one standard deviation, and the paper's figures on an axis of their own.
+
+    The two panels share rows and nothing else: another embedder's values are never drawn on our scale.
+    """
+    rows = table.rows()
+    in_paper = column.paper and any(paper_table().value(*row, column.metric) is not None for row in rows)
+    figure = Figure(figsize=(7.4, 1.2 + 0.21 * len(rows)), layout="constrained")
+    widths = [2, 1] if in_paper else [1]
+    panels = figure.subplots(1, len(widths), sharey=True, width_ratios=widths, squeeze=False)
+    ours = panels[0, 0]
+    _bars(ours, table, column, rows)
+    ours.set_title(f"ours: {embedder_name(table.protocol)}\n{sizes(table.protocol)}", fontsize=8, loc="left")
+    if in_paper:
+        _paper_marks(panels[0, 1], column, rows)
+    direction = {True: " (higher is better)", False: " (lower is better)", None: ""}[column.higher_is_better]
+    figure.suptitle(f"{column.title}{direction}", fontsize=11)
+    return _png(figure)
+
+
+def metric_plots(table: ScoreTable) -> dict[str, bytes]:
+    """The plot of every metric the table holds, under the metric's name."""
+    scored = {score.metric for score in table.scores}
+    return {column.metric: metric_plot(table, column) for column in scored_columns(table) if column.metric in scored}
+
+
+def training_plot(curves: Sequence[Curve]) -> bytes:
+    """One panel per training, its values over the step."""
+    panels_across = min(2, len(curves))
+    panels_down = -(-len(curves) // panels_across)
+    figure = Figure(figsize=(4.5 * panels_across, 2.6 * panels_down), layout="constrained")
+    grid = figure.subplots(panels_down, panels_across, squeeze=False).ravel()
+    for axes, curve in zip(grid, curves, strict=False):
+        _curve(axes, curve)
+    for axes in grid[len(curves) :]:
+        axes.set_visible(False)
+    return _png(figure)
+
+
+def spectrogram_plot(clips: Mapping[str, Audio], *, rate_hz: int) -> bytes:
+    """Named clips (each audio_SN) side by side on one level scale, so that a quiet clip looks quiet."""
+    levels = {name: band_levels(audio_SN, rate_hz=rate_hz) for name, audio_SN in clips.items()}
+    loudest = max(level_BT.max() for level_BT in levels.values())
+    figure = Figure(figsize=(1.0 + 2.7 * len(levels), 2.7), layout="constrained")
+    panels = figure.subplots(1, len(levels), sharey=True, squeeze=False)[0]
+    for axes, (name, level_BT) in zip(panels, levels.items(), strict=True):
+        seconds = clips[name].shape[-1] / rate_hz
+        image = _spectrogram(axes, level_BT - loudest, seconds=seconds)
+        axes.set_title(name, fontsize=9)
+    panels[0].set_ylabel("frequency (Hz)", fontsize=8)
+    bar = figure.colorbar(image, ax=list(panels), pad=0.01)
+    bar.set_label("dB below the loudest", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    return _png(figure)
+
+
+def band_levels(audio_SN: Audio, *, rate_hz: int) -> NDArray[np.float64]:
+    """Level in dB of the mono mean in 96 bands, equally wide on a logarithmic axis from 40 Hz to 16 kHz: level_BT.
+
+    A picture, not a feature: no score is computed from it.
+    """
+    magnitude_FT = _magnitudes(audio_SN.mean(axis=0))
+    bins_hz = np.fft.rfftfreq(_FRAME, 1 / rate_hz)
+    weights_BF = _triangles(np.geomspace(_LOWEST_HZ, _HIGHEST_HZ, _BANDS + 2), bins_hz)
+    level_BT: NDArray[np.float64] = 20 * np.log10(np.maximum(weights_BF @ magnitude_FT, 1e-6))
+    return level_BT
+
+
+_FRAME, _HOP, _BANDS = 4096, 1024, 96
+_LOWEST_HZ, _HIGHEST_HZ = 40.0, 16_000.0
+_FLOOR_DB = -80.0
+# Okabe & Ito's colours: told apart by colour-blind readers and in grey print, in Table 1's order of the arms.
+_COLOURS = {
+    "real": "#000000",
+    "lower bound": "#8c8c8c",
+    "Diff-A-Riff": "#E69F00",
+    "+M2L2": "#D55E00",
+    "+DiT": "#0072B2",
+    "+CLAP_beta": "#CC79A7",
+    "C-DiT": "#009E73",
+}
+_OTHER_COLOUR = "#56B4E9"
+
+
+def _bars(axes: Axes, table: ScoreTable, column: Column, rows: Sequence[Row]) -> None:
+    cells = {place: cell for place, row in enumerate(rows) if (cell := table.cell(*row, column.metric))}
+    values = {place: cell.mean * column.scale for place, cell in cells.items()}
+    spreads = {place: cell.std * column.scale for place, cell in cells.items() if cell.batches > 1}
+    limit = _limit(values, spreads, rows)
+    axes.barh(
+        list(values),
+        [min(value, limit) for value in values.values()],
+        xerr=[spreads.get(place, np.nan) if value <= limit else np.nan for place, value in values.items()],
+        height=0.75,
+        color=[_colour(rows[place]) for place in values],
+        error_kw={"elinewidth": 1, "capsize": 2, "ecolor": "#404040"},
+    )
+    axes.set_yticks(range(len(rows)), [_row_name(rows, place) for place in range(len(rows))], fontsize=8)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.axvline(0, color="#404040", linewidth=0.6)
+    _axis(axes, column, values, limit, written=column.text)
+
+
+def _paper_marks(axes: Axes, column: Column, rows: Sequence[Row]) -> None:
+    printed = {place: paper_table().value(*row, column.metric) for place, row in enumerate(rows)}
+    values = {place: value * column.scale for place, value in printed.items() if value is not None}
+    limit = _limit(values, {}, rows)
+    shown = {place: value for place, value in values.items() if value <= limit}
+    colours = [_colour(rows[place]) for place in shown]
+    axes.scatter(list(shown.values()), list(shown), marker="D", s=16, color=colours, clip_on=False, zorder=3)
+    unstated = ", k not stated" if column.neighbour else ""
+    axes.set_title(f"paper: LAION CLAP, 512-d{unstated}\n5 batches of 1,000 against 5,000", fontsize=8, loc="left")
+    _axis(axes, column, values, limit, written=column.printed)
+    axes.set_xlim(left=0.0)
+
+
+def _limit(values: dict[int, float], spreads: dict[int, float], rows: Sequence[Row]) -> float:
+    """Where the axis ends: the real row or noise may lie so far out that the arms would all look alike."""
+    highest = max(values.values(), default=0.0)
+    arms = [value + spreads.get(place, 0.0) for place, value in values.items() if rows[place] not in REFERENCE_ROWS]
+    return 1.25 * max(arms) if arms and 0 < 3 * max(arms) < highest else float("inf")
+
+
+def _axis(
+    axes: Axes, column: Column, values: dict[int, float], limit: float, *, written: Callable[[float], str]
+) -> None:
+    """What both panels share; a value beyond the axis is written at its edge."""
+    for place, value in values.items():
+        if value > limit:
+            box = {"facecolor": "white", "lw": 0, "pad": 1}
+            mark = f"{written(value / column.scale)} →"
+            axes.text(0.99 * limit, place, mark, ha="right", va="center", fontsize=7, bbox=box)
+    if np.isfinite(limit):
+        axes.set_xlim(right=limit)
+    axes.set_xlabel(column.title, fontsize=8)
+    axes.tick_params(axis="x", labelsize=7)
+    axes.grid(axis="x", color="#d9d9d9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _colour(row: Row) -> str:
+    return _COLOURS.get(row[0], _OTHER_COLOUR)
+
+
+def _row_name(rows: Sequence[Row], place: int) -> str:
+    """The inputs, with the arm's name before the first row of each arm."""
+    arm, inputs = rows[place]
+    is_first = place == 0 or rows[place - 1][0] != arm
+    return f"{arm}:  {inputs}" if is_first else inputs
+
+
+def _curve(axes: Axes, curve: Curve) -> None:
+    for name, values in curve.values.items():
+        axes.plot(curve.steps, values, linewidth=1.2, label=name)
+    finite = [value for values in curve.values.values() for value in values if np.isfinite(value)]
+    # Consistency losses fall by orders of magnitude; on a linear axis all but the first steps would lie on the floor.
+    if finite and min(finite) > 0 and max(finite) / min(finite) > 30:
+        axes.set_yscale("log")
+    axes.set_title(curve.name, fontsize=9, loc="left")
+    axes.set_xlabel("step", fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.grid(color="#d9d9d9", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=7, frameon=False)
+
+
+def _spectrogram(axes: Axes, level_BT: NDArray[np.float64], *, seconds: float) -> QuadMesh:
+    image = axes.pcolormesh(
+        np.linspace(0, seconds, level_BT.shape[1] + 1),
+        np.geomspace(_LOWEST_HZ, _HIGHEST_HZ, _BANDS + 1),
+        level_BT,
+        vmin=_FLOOR_DB,
+        vmax=0.0,
+        cmap="magma",
+        rasterized=True,
+    )
+    axes.set_yscale("log")
+    axes.set_yticks([50, 200, 1000, 4000, 16000], ["50", "200", "1k", "4k", "16k"])
+    axes.minorticks_off()
+    axes.set_xlabel("seconds", fontsize=8)
+    axes.tick_params(labelsize=7)
+    return image
+
+
+def _magnitudes(mono_N: Audio) -> NDArray[np.float64]:
+    """Hann-windowed short-time magnitudes_FT; 0 dB is a full-scale sine."""
+    padded_N = np.pad(mono_N.astype(np.float64), (0, max(0, _FRAME - mono_N.shape[0])))
+    frames_TN = np.lib.stride_tricks.sliding_window_view(padded_N, _FRAME)[::_HOP]
+    window_N = np.hanning(_FRAME)
+    magnitude_FT: NDArray[np.float64] = np.abs(np.fft.rfft(frames_TN * window_N, axis=1)).T * (2 / window_N.sum())
+    return magnitude_FT
+
+
+def _triangles(edges_hz: NDArray[np.float64], bins_hz: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Overlapping triangles weights_BF between edges; a band narrower than a bin takes its nearest bin."""
+    low, middle, high = edges_hz[:-2, None], edges_hz[1:-1, None], edges_hz[2:, None]
+    rising, falling = (bins_hz - low) / (middle - low), (high - bins_hz) / (high - middle)
+    weights_BF: NDArray[np.float64] = np.maximum(0.0, np.minimum(rising, falling))
+    empty = weights_BF.sum(axis=1) == 0
+    weights_BF[empty, np.abs(bins_hz - middle[empty]).argmin(axis=1)] = 1.0
+    weights_BF /= weights_BF.sum(axis=1, keepdims=True)
+    return weights_BF
+
+
+def _png(figure: Figure) -> bytes:
+    FigureCanvasAgg(figure)
+    png = BytesIO()
+    # matplotlib stamps its version into the file unless told not to.
+    figure.savefig(png, format="png", dpi=110, metadata={"Software": None})
+    return png.getvalue()

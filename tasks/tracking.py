@@ -1,0 +1,314 @@
+"""MLflow, and nothing else of it anywhere: curves while training, one flat run per row of Table 1, and the inputs.
+
+The Parquet files are the source of truth; what is here is for looking and comparing. Every run carries its artifact's
+key as the tag `stemwright.key`, so that publishing twice makes one run and a resumed training continues its own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metrics.table import Cell, ScoreTable
+from tasks.columns import Column, scored_columns
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment, Metric, Param, Run
+
+KEY_TAG = "stemwright.key"
+
+Log = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """Where runs go: a store that exists and the ids of its three experiments. An address, cheap to hand around."""
+
+    uri: str
+    data_id: str
+    train_id: str
+    eval_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRun:
+    """One row of Table 1 as one run. `key` identifies the scores it shows; `files` gives artifacts by path.
+
+    It is called only where the run is made: pictures and audio of thirty rows take longer than their numbers.
+    """
+
+    key: str
+    arm: str
+    inputs: str
+    codec: str
+    embedder: str
+    scale: str
+    table: ScoreTable
+    tags: Mapping[str, str]
+    files: Callable[[], Mapping[str, bytes]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRun:
+    """One prepared set of inputs (a catalogue, a fitted codec, a CLAP) with the figures that describe it."""
+
+    key: str
+    name: str
+    params: Mapping[str, str]
+    figures: Mapping[str, float]
+    tags: Mapping[str, str]
+    files: Mapping[str, bytes]
+
+
+def open_tracking(uri: str, artifact_root: str, name: str) -> Tracking:
+    """The store with its experiments `<name>-data`, `-train` and `-eval`, created where missing.
+
+    Call it once before anything runs side by side: several processes that meet an empty SQLite store at the same
+    time crash on each other's schema, so a file lock lets one of them make it. Artifacts of experiment X go to
+    `<artifact_root>/X`.
+    """
+    with _store_lock(uri):
+        client = _client(uri)
+        ids = {kind: _experiment(client, f"{name}-{kind}", artifact_root) for kind in ("data", "train", "eval")}
+    return Tracking(uri=uri, data_id=ids["data"], train_id=ids["train"], eval_id=ids["eval"])
+
+
+@contextmanager
+def training_log(
+    tracking: Tracking, key: str, *, name: str, params: Mapping[str, str], tags: Mapping[str, str]
+) -> Iterator[Log]:
+    """`log(step, {name: value})` into the run of this key, which is made on the first call and continued afterwards.
+
+    Steps that the run already holds are skipped, so a training that resumes from an earlier checkpoint draws one
+    line. Values are buffered and written in batches; NaN and infinity are left out. The run ends as finished, failed
+    or, when interrupted, killed.
+    """
+    client = _client(tracking.uri)
+    run_id, last_step = _training_run(client, tracking.train_id, key, name=name, params=params, tags=tags)
+    buffer = _MetricBuffer(client, run_id, last_step)
+    status = "KILLED"
+    try:
+        yield buffer.log
+        status = "FINISHED"
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        buffer.flush()
+        client.set_terminated(run_id, status=status)
+
+
+def publish_evaluations(tracking: Tracking, rows: Sequence[EvaluationRun]) -> dict[str, str]:
+    """The run id of every row's key: runs that exist are left alone, missing ones are made, half-made ones replaced.
+
+    Runs are flat, because MLflow's interface does not chart collapsed children.
+    """
+    client = _client(tracking.uri)
+    finished = _finished_runs(client, tracking.eval_id, {row.key for row in rows})
+    # Last row first: the interface lists the newest run on top, and so reads like the table.
+    for row in reversed(rows):
+        if row.key not in finished:
+            finished[row.key] = _publish(client, tracking.eval_id, _evaluation_record(row))
+    return finished
+
+
+def publish_data(tracking: Tracking, runs: Sequence[DataRun]) -> dict[str, str]:
+    """The run id of every key in the `-data` experiment, made where missing."""
+    client = _client(tracking.uri)
+    finished = _finished_runs(client, tracking.data_id, {run.key for run in runs})
+    for run in runs:
+        if run.key not in finished:
+            values = [(name, value, 0) for name, value in run.figures.items()]
+            record = _Record(run.key, run.name, run.params, values, run.tags, run.files)
+            finished[run.key] = _publish(client, tracking.data_id, record)
+    return finished
+
+
+def ui_command(tracking: Tracking) -> str:
+    """The line that opens the interface on this store."""
+    return f"mlflow ui --workers 1 --backend-store-uri {tracking.uri}"
+
+
+_BUFFERED_VALUES = 500  # a batch of 100 values costs 14 ms on SQLite, a single value 3 ms; MLflow takes 1,000 at most
+_BUFFERED_SECONDS = 15.0
+
+
+class _MetricBuffer:
+    """Values of one run on their way to the store."""
+
+    def __init__(self, client: MlflowClient, run_id: str, last_step: int) -> None:
+        self._client, self._run_id, self._last_step = client, run_id, last_step
+        self._values: list[Metric] = []
+        self._flushed_s = time.monotonic()
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        if step > self._last_step:
+            self._values += _metrics((name, value, step) for name, value in values.items())
+        if len(self._values) >= _BUFFERED_VALUES or time.monotonic() - self._flushed_s > _BUFFERED_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        _log_in_batches(self._client, self._run_id, self._values)
+        self._values = []
+        self._flushed_s = time.monotonic()
+
+
+@dataclass(frozen=True)
+class _Record:
+    key: str
+    name: str
+    params: Mapping[str, str]
+    values: Sequence[tuple[str, float, int]]
+    tags: Mapping[str, str]
+    files: Mapping[str, bytes]
+
+
+def _evaluation_record(row: EvaluationRun) -> _Record:
+    cells = [
+        (column, cell)
+        for column in scored_columns(row.table)
+        if (cell := row.table.cell(row.arm, row.inputs, column.metric))
+    ]
+    params = {"arm": row.arm, "inputs": row.inputs, "codec": row.codec, "embedder": row.embedder, "scale": row.scale}
+    values = [value for column, cell in cells for value in _cell_values(column, cell)]
+    batches = [
+        (f"batch/{score.metric}", score.value, score.batch)
+        for score in row.table.scores
+        if (score.arm, score.inputs) == (row.arm, row.inputs)
+    ]
+    return _Record(row.key, f"{row.arm} / {row.inputs}", params, values + batches, row.tags, row.files())
+
+
+def _cell_values(column: Column, cell: Cell) -> list[tuple[str, float, int]]:
+    mean = (f"{column.group}/{column.metric}", cell.mean, 0)
+    return [mean, (f"std/{column.metric}", cell.std, 0)] if cell.batches > 1 else [mean]
+
+
+def _publish(client: MlflowClient, experiment_id: str, record: _Record) -> str:
+    run = client.create_run(experiment_id, run_name=record.name, tags={KEY_TAG: record.key, **record.tags})
+    run_id: str = run.info.run_id
+    client.log_batch(run_id, params=_params(record.params))
+    _log_in_batches(client, run_id, _metrics(record.values))
+    if record.files:
+        _log_files(client, run_id, record.files)
+    client.set_terminated(run_id, status="FINISHED")
+    return run_id
+
+
+def _training_run(
+    client: MlflowClient,
+    experiment_id: str,
+    key: str,
+    *,
+    name: str,
+    params: Mapping[str, str],
+    tags: Mapping[str, str],
+) -> tuple[str, int]:
+    """The id of the key's run and the last step it holds, -1 for none."""
+    found = client.search_runs([experiment_id], filter_string=f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
+    if not found:
+        run = client.create_run(experiment_id, run_name=name, tags={KEY_TAG: key, **tags})
+        client.log_batch(run.info.run_id, params=_params(params))
+        return run.info.run_id, -1
+    run = found[0]
+    client.update_run(run.info.run_id, status="RUNNING")
+    histories = [client.get_metric_history(run.info.run_id, metric) for metric in run.data.metrics]
+    return run.info.run_id, max((value.step for history in histories for value in history), default=-1)
+
+
+def _finished_runs(client: MlflowClient, experiment_id: str, keys: set[str]) -> dict[str, str]:
+    """Run ids of those keys whose run is complete; runs that a crash left behind are deleted."""
+    finished = {}
+    for run in _all_runs(client, experiment_id):
+        key = run.data.tags.get(KEY_TAG)
+        if key not in keys:
+            continue
+        if run.info.status == "FINISHED":
+            finished[key] = run.info.run_id
+        else:
+            client.delete_run(run.info.run_id)
+    return finished
+
+
+def _all_runs(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment_id], max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _client(uri: str) -> MlflowClient:
+    # Before the import, which is where MLflow decides about them; its schema messages would drown ours.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    from mlflow import MlflowClient  # noqa: PLC0415 - 4 s that only those who track should wait
+
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=uri)
+
+
+def _experiment(client: MlflowClient, name: str, artifact_root: str) -> str:
+    found: Experiment | None = client.get_experiment_by_name(name)
+    if found is None:
+        return client.create_experiment(name, artifact_location=f"{artifact_root.rstrip('/')}/{name}")
+    if found.lifecycle_stage == "deleted":
+        raise ValueError(f"the MLflow experiment {name} was deleted: restore it (mlflow experiments restore) or rename")
+    return found.experiment_id
+
+
+_SQLITE = "sqlite:///"
+
+
+@contextmanager
+def _store_lock(uri: str) -> Iterator[None]:
+    """One process at a time while a SQLite store is made; a server looks after itself."""
+    if not uri.startswith(_SQLITE):
+        yield
+        return
+    database = Path(uri.removeprefix(_SQLITE))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with database.with_name(f"{database.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _metrics(values: Iterable[tuple[str, float, int]]) -> list[Metric]:
+    """MLflow stores infinity as 1.8e308 and NaN as a flag that its charts draw as zero: neither is passed on."""
+    from mlflow.entities import Metric  # noqa: PLC0415 - see _client
+
+    now_ms = int(time.time() * 1000)
+    return [Metric(name, float(value), now_ms, step) for name, value, step in values if math.isfinite(value)]
+
+
+def _params(params: Mapping[str, str]) -> list[Param]:
+    from mlflow.entities import Param  # noqa: PLC0415 - see _client
+
+    return [Param(name, value) for name, value in params.items()]
+
+
+def _log_in_batches(client: MlflowClient, run_id: str, values: Sequence[Metric]) -> None:
+    for start in range(0, len(values), _BUFFERED_VALUES):
+        client.log_batch(run_id, metrics=values[start : start + _BUFFERED_VALUES])
+
+
+def _log_files(client: MlflowClient, run_id: str, files: Mapping[str, bytes]) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, content in files.items():
+            path = Path(scratch, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        client.log_artifacts(run_id, scratch)

@@ -1,0 +1,191 @@
+"""The report page: whole in one file, honest about its numbers, and safe with any text."""
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from metrics.embeddings import Space
+from metrics.protocol import Protocol
+from metrics.table import NOISE_ROW, REAL_ROW, Score, ScoreTable
+from tasks.checks import CheckResult
+from tasks.columns import columns
+from tasks.page import Example, ReportInput, render_page
+from tasks.plots import Curve, band_levels, metric_plot, spectrogram_plot
+from tasks.provenance import Provenance
+
+RATE_HZ = 48_000
+
+
+@pytest.fixture(scope="module")
+def table():
+    space = Space(name="small CLAP", width=128, normalised=True, weights_sha256="ab" * 32)
+    protocol = Protocol(
+        profile="laptop", batches=2, batch_size=20, reference_size=300, space=space, mixture_space=space
+    )
+    values = {
+        (REAL_ROW, "fad"): 0.1,
+        (NOISE_ROW, "fad"): 2.0,
+        (("+DiT", "ctx"), "fad"): 0.5,
+        (("+DiT", "uncond"), "apa_context_ignored"): 0.5,
+    }
+    scores = [
+        Score(arm=row[0], inputs=row[1], metric=metric, batch=batch, value=value + 0.01 * batch, candidates=20)
+        for (row, metric), value in values.items()
+        for batch in (0, 1)
+    ]
+    return ScoreTable(protocol=protocol, scores=tuple(scores))
+
+
+@pytest.fixture(scope="module")
+def report(table):
+    provenance = Provenance(
+        name="a <b>&c",
+        scale="laptop",
+        corpus="my <script>alert(1)</script> songs",
+        corpus_digest="cd",
+        codecs={"+DiT": "spectral, stereo"},
+        seed=3,
+        code_version="abc1234",
+    )
+    tone_SN = np.sin(2 * np.pi * 440 * np.arange(RATE_HZ // 2) / RATE_HZ, dtype=np.float32)[None].repeat(2, axis=0)
+    example = Example(
+        arm="+DiT",
+        inputs="ctx",
+        window="heldout-00000001",
+        tags='warm "keys"</p><img src=x onerror=y>',
+        rate_hz=RATE_HZ,
+        context_SN=tone_SN,
+        candidate_SN=tone_SN,
+        real_SN=tone_SN,
+        context_mp3=b"context",
+        mixture_mp3=b"mixture",
+        candidate_mp3=b"candidate",
+        real_mp3=b"real",
+    )
+    return ReportInput(
+        provenance=provenance,
+        table=table,
+        checks=(CheckResult("real: APA", "real / x", None, ">", None, False, "missing: apa of real / x"),),
+        curves=(Curve(name="+DiT", steps=(0, 10), values={"loss": (1.0, 0.5)}),),
+        examples=(example,),
+        notes=("a further <note>",),
+        commands=("make run && echo done",),
+    )
+
+
+@pytest.fixture(scope="module")
+def page(report):
+    return render_page(report)
+
+
+class Outline(HTMLParser):
+    """Tags with their attributes, and whether every opened element was closed in order."""
+
+    VOID = ("meta", "link", "img", "br")
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.open, self.ill_nested = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+        else:
+            self.ill_nested.append(tag)
+
+
+@pytest.fixture(scope="module")
+def outline(page):
+    parser = Outline()
+    parser.feed(page)
+    return parser
+
+
+def test_the_page_asks_nobody_for_anything(page, outline):
+    addresses = [value for _, found in outline.tags for name, value in found.items() if name in ("src", "href")]
+    assert all(address.startswith(("data:", "#")) for address in addresses)
+    assert not re.search(r"https?://|url\(|@import", page)
+
+
+def test_the_page_is_well_nested(outline):
+    assert outline.ill_nested == []
+    assert outline.open == []
+
+
+def test_text_from_outside_stays_text(page, outline):
+    assert not any(tag == "script" for tag, _ in outline.tags)
+    assert not any("onerror" in found for _, found in outline.tags)
+    assert "my &lt;script&gt;" in page
+
+
+def test_every_picture_and_player_says_what_it_is(outline):
+    pictures = [found for tag, found in outline.tags if tag == "img"]
+    players = [found for tag, found in outline.tags if tag == "audio"]
+    assert len(pictures) == 4  # FAD, APA with context ignored, one spectrogram, one training
+    assert all(found["alt"] for found in pictures)
+    assert len(players) == 4
+    assert all("+DiT / ctx" in found["aria-label"] for found in players)
+
+
+def test_every_link_leads_to_a_section(outline):
+    targets = {found["id"] for tag, found in outline.tags if tag == "section" and "id" in found}
+    links = {found["href"].removeprefix("#") for tag, found in outline.tags if tag == "a"}
+    assert links == targets
+
+
+def test_the_page_says_why_its_figures_are_not_the_papers(page):
+    assert "The embedder is small CLAP, 128-d" in page
+    assert "order of the arms is not expected" in page
+    assert "a further &lt;note&gt;" in page
+
+
+def test_ours_and_the_papers_figures_stand_in_one_row_under_separate_headings(page):
+    row = re.search(r'<tr><th scope="row">ctx</th>.*?</tr>', page)[0]
+    assert '0.505<span class="spread"> ±0.007</span>' in row
+    assert '<td class="theirs">0.31</td>' in row
+    assert "the paper’s, measured otherwise" in page
+
+
+def test_a_missing_check_is_shown_as_failed(page):
+    assert "1 of 1 checks failed" in page
+    assert "missing: apa of real / x" in page
+
+
+def test_a_candidate_without_context_has_no_context_player(report):
+    alone = dataclasses.replace(report.examples[0], context_SN=None, context_mp3=None, mixture_mp3=None)
+    page = render_page(dataclasses.replace(report, examples=(alone,), curves=(), checks=()))
+    assert page.count("<audio") == 2
+    assert "Training curves" not in page
+
+
+def test_equal_reports_give_equal_pages(report, page):
+    assert render_page(report) == page
+
+
+def test_equal_tables_give_equal_pictures_and_other_tables_other_ones(table):
+    fad = columns((2, 5))[1]
+    assert metric_plot(table, fad) == metric_plot(table, fad)
+    moved = dataclasses.replace(table.scores[4], value=0.9)
+    other = dataclasses.replace(table, scores=(*table.scores[:4], moved, *table.scores[5:]))
+    assert metric_plot(other, fad) != metric_plot(table, fad)
+
+
+def test_a_full_scale_sine_is_loudest_in_its_own_band_and_halving_it_costs_6_db():
+    sine_SN = np.sin(2 * np.pi * 1000 * np.arange(RATE_HZ) / RATE_HZ, dtype=np.float32)[None]
+    level_B = band_levels(sine_SN, rate_hz=RATE_HZ).mean(axis=1)
+    middle_hz = np.geomspace(40, 16_000, 98)[1:-1]
+    assert abs(np.log2(middle_hz[level_B.argmax()] / 1000)) < 0.1
+    halved_B = band_levels(0.5 * sine_SN, rate_hz=RATE_HZ).mean(axis=1)
+    assert level_B.max() - halved_B.max() == pytest.approx(6.02, abs=0.01)
+
+
+def test_a_clip_shorter_than_a_frame_and_silence_can_be_drawn():
+    assert spectrogram_plot({"silence": np.zeros((2, 100), np.float32)}, rate_hz=RATE_HZ).startswith(b"\x89PNG")

@@ -1,0 +1,111 @@
+"""MLflow on a real SQLite store: one run per key however often we publish, and curves that continue."""
+
+import dataclasses
+import math
+
+import pytest
+
+from metrics.embeddings import Space
+from metrics.protocol import Protocol
+from metrics.table import Score, ScoreTable
+from tasks.tracking import DataRun, EvaluationRun, open_tracking, publish_data, publish_evaluations, training_log
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tracking")
+    return open_tracking(f"sqlite:///{root}/made/mlflow.db", f"{root}/files", "t")
+
+
+@pytest.fixture(scope="module")
+def client(tracking):
+    from mlflow import MlflowClient  # noqa: PLC0415 - after open_tracking has switched its telemetry off
+
+    return MlflowClient(tracking_uri=tracking.uri)
+
+
+@pytest.fixture
+def row():
+    space = Space(name="small CLAP", width=8, normalised=True, weights_sha256="ab" * 32)
+    protocol = Protocol(profile="tiny", batches=2, batch_size=4, reference_size=8, space=space, mixture_space=space)
+    scores = [
+        Score(arm="+DiT", inputs="ctx", metric=metric, batch=batch, value=0.2 + 0.1 * batch, candidates=4)
+        for metric in ("fad", "apa")
+        for batch in (0, 1)
+    ]
+    return EvaluationRun(
+        key="e1",
+        arm="+DiT",
+        inputs="ctx",
+        codec="spectral",
+        embedder="small CLAP",
+        scale="tiny",
+        table=ScoreTable(protocol=protocol, scores=tuple(scores)),
+        tags={"git_commit": "abc"},
+        files=lambda: {"plots/fad.png": b"png", "candidate.wav": b"wav"},
+    )
+
+
+def test_opening_twice_finds_the_same_experiments(tracking):
+    root = tracking.uri.removeprefix("sqlite:///").removesuffix("/made/mlflow.db")
+    assert open_tracking(tracking.uri, f"{root}/files", "t") == tracking
+
+
+def test_a_row_is_one_flat_run_with_means_spreads_batches_and_files(tracking, client, row):
+    run_id = publish_evaluations(tracking, [row])["e1"]
+    run = client.get_run(run_id)
+    assert run.info.run_name == "+DiT / ctx"
+    assert run.data.params == {
+        "arm": "+DiT",
+        "inputs": "ctx",
+        "codec": "spectral",
+        "embedder": "small CLAP",
+        "scale": "tiny",
+    }
+    assert run.data.metrics["quality/fad"] == pytest.approx(0.25)
+    assert run.data.metrics["adherence/apa"] == pytest.approx(0.25)
+    assert run.data.metrics["std/fad"] == pytest.approx(0.1 / math.sqrt(2))
+    history = client.get_metric_history(run_id, "batch/fad")
+    assert [(value.step, value.value) for value in history] == [(0, 0.2), (1, pytest.approx(0.3))]
+    assert run.data.tags["git_commit"] == "abc"
+    assert "mlflow.parentRunId" not in run.data.tags
+    assert {file.path for file in client.list_artifacts(run_id)} == {"plots", "candidate.wav"}
+
+
+def test_publishing_again_makes_no_second_run_and_replaces_a_half_made_one(tracking, client, row):
+    other = dataclasses.replace(row, key="e2", inputs="ctx")
+    first = publish_evaluations(tracking, [row, other])
+    assert publish_evaluations(tracking, [row, other]) == first
+    client.update_run(first["e2"], status="RUNNING")  # as a crash would leave it
+    second = publish_evaluations(tracking, [row, other])
+    assert second["e1"] == first["e1"]
+    assert second["e2"] != first["e2"]
+    keys = [run.data.tags["stemwright.key"] for run in client.search_runs([tracking.eval_id])]
+    assert sorted(keys) == ["e1", "e2"]
+
+
+def test_a_resumed_training_continues_its_run_without_repeating_steps(tracking, client):
+    run = {"name": "+DiT", "params": {"width": "8"}, "tags": {}}
+    with pytest.raises(RuntimeError, match="lost"), training_log(tracking, "k1", **run) as log:
+        log(0, {"loss": 2.0, "grad_norm": math.nan})
+        log(50, {"loss": math.inf, "heldout": 1.5})
+        raise RuntimeError("power lost")
+    [failed] = client.search_runs([tracking.train_id])
+    assert failed.info.status == "FAILED"
+    with training_log(tracking, "k1", **run) as log:
+        log(50, {"loss": 9.0})
+        log(100, {"loss": 1.0})
+    [resumed] = client.search_runs([tracking.train_id])
+    assert resumed.info.status == "FINISHED"
+    assert [(value.step, value.value) for value in client.get_metric_history(resumed.info.run_id, "loss")] == [
+        (0, 2.0),
+        (100, 1.0),
+    ]
+    assert "grad_norm" not in resumed.data.metrics
+
+
+def test_inputs_are_published_once(tracking, client):
+    corpus = DataRun(key="d1", name="catalogue", params={"songs": "3"}, figures={"stems": 15.0}, tags={}, files={})
+    assert publish_data(tracking, [corpus]) == publish_data(tracking, [corpus])
+    [run] = client.search_runs([tracking.data_id])
+    assert run.data.metrics == {"stems": 15.0}
