@@ -1,0 +1,181 @@
+"""Trains a consistency codec: crops, augmentation, one loss, moving average, and signs of collapse while it runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from models.consistency_codec import ConsistencyCodec
+
+# Shapes: B batch, S audio channels, N samples, G chunks, P parts, K bins, F frames, C latent width, T latent frames.
+
+Log = Callable[[int, dict[str, float]], None]
+
+QUIET_RMS = 1e-3  # crops below it teach silence; Music2Latent's training code leaves them out too
+CROP_DRAWS = 4  # tries to find a crop of a window that is not quiet
+BARREN_BATCHES = 50  # so many batches in a row without a loud crop: the data are silent
+NONFINITE_LIMIT = 10  # so many skipped updates in all: the run has diverged
+EMA_DECAY = 0.9999
+WARM_UP_SHARE = 0.0125  # 10,000 of Music2Latent's 800,000 steps
+FIRST_FRESH_STEPS = 10  # warm-up never takes less than this, for runs of a few steps
+PROBE_SIGMA = 10.0  # noise level at which the effect of swapped latents is read
+
+
+class DivergenceError(ArithmeticError):
+    """Too many updates were not finite."""
+
+
+def fit_codec(
+    codec: ConsistencyCodec,
+    batches: Iterator[Tensor],
+    *,
+    steps: int,
+    learning_rate: float,
+    seed: int,
+    log: Log,
+) -> dict[str, Tensor]:
+    """The moving average of the trained weights, on the CPU, under the codec's own parameter names.
+
+    `batches` yields audio windows (B, S, N) with N >= codec.crop_samples. RAdam, linear warm-up, cosine to zero,
+    gradient norm clipped to 1 (codecs.md E.2). The step between teacher and student is tied to `steps`: a run cut
+    short is not the first part of a longer one's result.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.RAdam(codec.parameters(), lr=learning_rate, betas=(0.9, second_moment_memory(steps)))
+    crops = training_crops(codec, batches, generator)
+    average = {name: tensor.detach().clone() for name, tensor in codec.state_dict().items()}
+    skipped = 0
+    for step in range(steps):
+        crop_BSN = _next_crop(crops, step, steps)
+        optimiser.param_groups[0]["lr"] = learning_rate * learning_rate_share(step, steps)
+        loss = codec.loss(crop_BSN, step / steps, generator)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(codec.parameters(), 1.0)
+        finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
+        if finite:
+            optimiser.step()
+            _follow(average, codec, step)
+        else:
+            skipped += 1
+            _refuse_divergence(skipped, step, learning_rate)
+        if step % max(1, steps // 200) == 0:
+            log(step, {"loss": loss.item(), "gradient_norm": norm.item(), "skipped": float(skipped)})
+        if (step + 1) % max(1, steps // 4) == 0:
+            log(step, signs_of_collapse(codec, crop_BSN, generator))
+    return {name: tensor.cpu() for name, tensor in average.items()}
+
+
+def second_moment_memory(steps: int) -> float:
+    """RAdam's second beta: 0.999, and in runs of less than 4,000 steps a memory of a quarter of the run.
+
+    Departure: with 0.999 RAdam's rectification would hold a run of some tens of steps at a tenth of its rate.
+    """
+    return max(0.9, min(0.999, 1 - 4 / max(steps, 5)))
+
+
+def learning_rate_share(step: int, steps: int) -> float:
+    """Share of the full learning rate at a step: linear warm-up times cosine to zero."""
+    warm_up = max(FIRST_FRESH_STEPS, round(WARM_UP_SHARE * steps))
+    return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def training_crops(codec: ConsistencyCodec, batches: Iterable[Tensor], generator: torch.Generator) -> Iterator[Tensor]:
+    """Augmented crops (B, S, crop_samples) on the codec's device; batches without a loud crop are passed over."""
+    device = next(codec.parameters()).device
+    barren = 0
+    for audio_BSN in batches:
+        loud = [crop for item in audio_BSN if (crop := loud_crop(item, codec.crop_samples, generator)) is not None]
+        barren = 0 if loud else barren + 1
+        if barren == BARREN_BATCHES:
+            raise ValueError(
+                f"{barren} batches in a row held no crop above RMS {QUIET_RMS}; the training data are silent"
+            )
+        if loud:
+            yield _in_channels(augmented(torch.stack(loud), generator), codec.spec.audio_channels).to(device)
+
+
+def loud_crop(audio_SN: Tensor, samples: int, generator: torch.Generator) -> Tensor | None:
+    """A random stretch of a window that is not quiet, or None when several tries find none."""
+    if audio_SN.shape[-1] < samples:
+        raise ValueError(f"a window of {audio_SN.shape[-1]} samples is shorter than a training crop of {samples}")
+    for _ in range(CROP_DRAWS):
+        start = int(torch.randint(audio_SN.shape[-1] - samples + 1, (1,), generator=generator))
+        crop = audio_SN[..., start : start + samples]
+        if crop.square().mean().sqrt() >= QUIET_RMS:
+            return crop
+    return None
+
+
+def augmented(audio_BSN: Tensor, generator: torch.Generator) -> Tensor:
+    """Crops with random gain of ±6 dB and swapped channels; half of them mixed with another one; none clips."""
+    count = len(audio_BSN)
+
+    def chance(share: float) -> Tensor:
+        return (torch.rand(count, 1, 1, generator=generator) < share).to(audio_BSN.device)
+
+    gain_db = 12 * torch.rand(count, 1, 1, generator=generator) - 6
+    audio_BSN = audio_BSN * (10 ** (gain_db / 20)).to(audio_BSN)
+    audio_BSN = torch.where(chance(0.5), audio_BSN.flip(1), audio_BSN)
+    other = audio_BSN[torch.randperm(count, generator=generator).to(audio_BSN.device)]
+    audio_BSN = torch.where(chance(0.5), audio_BSN + other, audio_BSN)
+    return audio_BSN / audio_BSN.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1)
+
+
+def _in_channels(audio_BSN: Tensor, channels: int) -> Tensor:
+    """The first of two (already randomly swapped) channels for a mono codec; mono copied for a stereo one.
+
+    A random channel rather than the mean, as Music2Latent's training code does.
+    """
+    return audio_BSN[:, :1] if channels == 1 else audio_BSN.expand(-1, 2, -1)
+
+
+def _next_crop(crops: Iterator[Tensor], step: int, steps: int) -> Tensor:
+    try:
+        return next(crops)
+    except StopIteration:
+        raise ValueError(
+            f"the training audio ran out after {step} of {steps} steps; give more or endless batches"
+        ) from None
+
+
+def _refuse_divergence(skipped: int, step: int, learning_rate: float) -> None:
+    if skipped > NONFINITE_LIMIT:
+        raise DivergenceError(
+            f"{skipped} updates up to step {step} had a loss or gradient that is not finite; "
+            f"lower the learning rate ({learning_rate:g}) or check the audio for damage"
+        )
+
+
+@torch.no_grad()
+def _follow(average: dict[str, Tensor], codec: ConsistencyCodec, step: int) -> None:
+    """Move the average towards the weights; its memory grows from ten steps to 1 / (1 - EMA_DECAY)."""
+    decay = min(EMA_DECAY, (1 + step) / (10 + step))
+    for name, tensor in codec.state_dict().items():
+        average[name].lerp_(tensor, 1 - decay)
+
+
+@torch.no_grad()
+def signs_of_collapse(codec: ConsistencyCodec, crop_BSN: Tensor, generator: torch.Generator) -> dict[str, float]:
+    """Whether latents still carry content (codecs.md E.3).
+
+    `slot_spread`: the least, over latent frames, of the spread across items relative to the mean modulus (zero: a
+    slot says the same of all). `saturated`: the share of |z| > 0.99. `swap_sensitivity`: how far the denoised
+    chunk moves, relative to itself, when items trade latents. Spread and sensitivity need at least two items.
+    """
+    clean_BGPKF = codec.chunks(crop_BSN, padded=False)
+    latent_BCT = codec.latents(clean_BGPKF)
+    signs = {"saturated": (latent_BCT.abs() > 0.99).float().mean().item()}
+    if len(crop_BSN) < 2:
+        return signs
+    spread_T = latent_BCT.std(dim=0).mean(dim=0) / latent_BCT.abs().mean(dim=(0, 1)).clamp(min=1e-9)
+    noise = torch.randn(clean_BGPKF.shape, generator=generator).to(clean_BGPKF)
+    sigma_BG = clean_BGPKF.new_full(clean_BGPKF.shape[:2], PROBE_SIGMA)
+    noisy = clean_BGPKF + PROBE_SIGMA * noise
+    own = codec.denoise(noisy, sigma_BG, codec.features(latent_BCT))
+    other = codec.denoise(noisy, sigma_BG, codec.features(latent_BCT.roll(1, dims=0)))
+    sensitivity = (own - other).norm() / own.norm().clamp(min=1e-9)
+    return {**signs, "slot_spread": spread_T.min().item(), "swap_sensitivity": sensitivity.item()}
