@@ -101,8 +101,8 @@ class LatentSet:
         return int(self.clap_audio_NKE.shape[1])
 
     @property
-    def channel_weight_C(self) -> Tensor:
-        """Loss weights in proportion to what each channel weighs in the raw latent, of mean 1.
+    def channel_weights(self) -> Tensor:
+        """Loss weights (C,) in proportion to what each channel weighs in the raw latent, of mean 1.
 
         Standardisation makes the many faint channels of a PCA-like codec count as much as the audible ones.
         """

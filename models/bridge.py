@@ -8,8 +8,8 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.edm import EdmObjective, per_item, precondition
 from models.noise_embedding import noise_embedding
@@ -77,7 +77,7 @@ class Bridge(nn.Module):
         """The network's output F (B, E); `text_BE` holds unit vectors, never read where `has_text_B` is false."""
         scales = self.recipe.objective.scales(sigma_B)
         text_BE = torch.where(has_text_B[:, None], (text_BE - self.text_mean_E) / self.text_std_E, self.null_text)
-        told_BM = F.silu(noise_embedding(scales.noise, self.recipe.conditioning_width) + self.text(text_BE))
+        told_BM = functional.silu(noise_embedding(scales.noise, self.recipe.conditioning_width) + self.text(text_BE))
         hidden_BD = self.enter(per_item(scales.input, noisy_BE) * noisy_BE)
         for block in self.blocks:
             hidden_BD = block(hidden_BD, told_BM)
@@ -104,7 +104,7 @@ class Bridge(nn.Module):
         noise = noise_of(like_BE, generators)
         denoise = self._guided(like_BE if text_BE is None else text_BE, text_BE is not None, text_guidance)
         standard_BE = run_sampler(sampler, denoise, sampler.levels[0] * noise(), sampler.levels, noise=noise)
-        return F.normalize(self.restore(standard_BE), dim=1)
+        return functional.normalize(self.restore(standard_BE), dim=1)
 
     def standardise(self, audio_BE: Tensor) -> Tensor:
         """Audio embeddings to mean 0 and standard deviation sigma_data per dimension."""
@@ -138,7 +138,7 @@ class DenseBlock(nn.Module):
 
     def forward(self, hidden_BD: Tensor, told_BM: Tensor) -> Tensor:
         shift, scale, gate = self.modulation(told_BM).chunk(3, dim=1)
-        inner = F.silu(self.first(_modulated(hidden_BD, shift, scale)))
+        inner = functional.silu(self.first(_modulated(hidden_BD, shift, scale)))
         return torch.addcmul(hidden_BD, gate, self.second(inner))
 
 
@@ -220,7 +220,7 @@ def _spread(vectors_ND: Tensor) -> Tensor:
 
 
 def _modulated(hidden_BD: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return torch.addcmul(shift, F.layer_norm(hidden_BD, hidden_BD.shape[-1:]), 1 + scale)
+    return torch.addcmul(shift, functional.layer_norm(hidden_BD, hidden_BD.shape[-1:]), 1 + scale)
 
 
 def _zero(layer: nn.Linear) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.noise_embedding import noise_embedding
 
@@ -61,7 +61,7 @@ class DiT(nn.Module):
 
     def forward(self, features_BCT: Tensor, noise_B: Tensor, clap_BE: Tensor) -> Tensor:
         """F (B, out_channels, T). T must be a whole number of tokens."""
-        told_BM = F.silu(noise_embedding(noise_B, self.recipe.noise_width) + self.clap(clap_BE))
+        told_BM = functional.silu(noise_embedding(noise_B, self.recipe.noise_width) + self.clap(clap_BE))
         hidden_BND = self.enter(self._tokens(features_BCT))
         if self.slots is not None:
             place_N = torch.arange(hidden_BND.shape[1], device=hidden_BND.device) % len(self.slots)
@@ -106,7 +106,7 @@ class Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(told_BM)[:, None].chunk(6, dim=-1)
         mixed_BND = self.attention(modulated_norm(hidden_BND, shift1, scale1), rotation)
         hidden_BND = torch.addcmul(hidden_BND, gate1, mixed_BND)
-        inner = F.gelu(self.up(modulated_norm(hidden_BND, shift2, scale2)), approximate="tanh")
+        inner = functional.gelu(self.up(modulated_norm(hidden_BND, shift2, scale2)), approximate="tanh")
         return torch.addcmul(hidden_BND, gate2, self.down(inner))
 
 
@@ -132,9 +132,9 @@ class Attention(nn.Module):
         batch, tokens, width = hidden_BND.shape
         qkv = self.convolve(self.project(hidden_BND)).view(batch, tokens, 3 * self.heads, -1)
         query_key, value_BNHR = qkv.split([2 * self.heads, self.heads], dim=2)
-        query_key = rotated(F.rms_norm(query_key, query_key.shape[-1:]), rotation).to(value_BNHR.dtype)
+        query_key = rotated(functional.rms_norm(query_key, query_key.shape[-1:]), rotation).to(value_BNHR.dtype)
         query, key = query_key.transpose(1, 2).chunk(2, dim=1)
-        mixed_BHNR = F.scaled_dot_product_attention(query, key, value_BNHR.transpose(1, 2))
+        mixed_BHNR = functional.scaled_dot_product_attention(query, key, value_BNHR.transpose(1, 2))
         return self.leave(mixed_BHNR.transpose(1, 2).reshape(batch, tokens, width))
 
 
@@ -153,13 +153,13 @@ class DepthwiseConvolution(nn.Module):
 
     def forward(self, hidden_BND: Tensor) -> Tensor:
         before, here, after = self.taps
-        padded = F.pad(hidden_BND, (0, 0, 1, 1))
+        padded = functional.pad(hidden_BND, (0, 0, 1, 1))
         return self.bias + hidden_BND * here + padded[:, :-2] * before + padded[:, 2:] * after
 
 
 def modulated_norm(hidden_BND: Tensor, shift_B1D: Tensor, scale_B1D: Tensor) -> Tensor:
     """Adaptive layer norm: zero mean, unit variance over D, then scaled by 1 + scale and shifted."""
-    return torch.addcmul(shift_B1D, F.layer_norm(hidden_BND, hidden_BND.shape[-1:]), 1 + scale_B1D)
+    return torch.addcmul(shift_B1D, functional.layer_norm(hidden_BND, hidden_BND.shape[-1:]), 1 + scale_B1D)
 
 
 def rotary_table(tokens: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:

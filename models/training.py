@@ -94,8 +94,9 @@ def fit(
         value, norm = run.advance(loss)
         heard.append(value)
         done = run.step == recipe.steps
-        if log is not None and (done or run.step % log_every == 0):
-            log(run.step, run.report(heard, norm))
+        if done or run.step % log_every == 0:
+            if log is not None:
+                log(run.step, run.report(heard, norm))
             heard = []
         if save is not None and not done and run.step % save_every == 0:
             save(run.state())
@@ -108,9 +109,9 @@ class _Run:
     def __init__(self, module: nn.Module, recipe: TrainingRecipe) -> None:
         self.module = module
         self.recipe = recipe
-        self.parameters = dict(module.named_parameters())
-        self.names = list(self.parameters)
-        self.tensors: list[Tensor] = list(self.parameters.values())
+        parameters = dict(module.named_parameters())
+        self.names = list(parameters)
+        self.tensors: list[Tensor] = list(parameters.values())
         self.ema = [parameter.detach().clone() for parameter in self.tensors]
         self.optimizer = torch.optim.AdamW(
             _decay_groups(module, recipe.weight_decay), lr=recipe.learning_rate, betas=recipe.betas, fused=True
@@ -163,22 +164,11 @@ class _Run:
 
     def state(self) -> State:
         """All that a resumed training needs, copied to the CPU."""
-        columns: tuple[list[Tensor], ...] = (
-            self.tensors,
-            self.ema,
-            self._moments("exp_avg"),
-            self._moments("exp_avg_sq"),
-        )
-        tensors = {
-            f"{kind}/{name}": tensor.detach().cpu().clone()
-            for kind, column in zip(KINDS, columns, strict=True)
-            for name, tensor in zip(self.names, column, strict=True)
-        }
-        return tensors | {count: torch.tensor(getattr(self, count)) for count in COUNTS}
+        return {name: tensor.detach().cpu().clone() for name, tensor in self._live().items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from a state that `state` returned."""
-        check_names(state, self.state(), what="this training")
+        check_names(state, self._live(), what="this training")
         for count in COUNTS:
             setattr(self, count, int(state[count]))
         with torch.no_grad():
@@ -195,6 +185,16 @@ class _Run:
         """The module's state dict with its parameters replaced by their averages."""
         fixed = {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()}
         return fixed | {name: tensor.cpu().clone() for name, tensor in zip(self.names, self.ema, strict=True)}
+
+    def _live(self) -> State:
+        """The state as it stands, not copied."""
+        moments = self._moments("exp_avg"), self._moments("exp_avg_sq")
+        tensors = {
+            f"{kind}/{name}": tensor
+            for kind, column in zip(KINDS, (self.tensors, self.ema, *moments), strict=True)
+            for name, tensor in zip(self.names, column, strict=True)
+        }
+        return tensors | {count: torch.tensor(getattr(self, count)) for count in COUNTS}
 
     def _moments(self, key: str) -> list[Tensor]:
         return [self.optimizer.state[tensor].get(key, torch.zeros_like(tensor)) for tensor in self.tensors]
@@ -243,7 +243,7 @@ def train_denoiser(
     if start is not None:
         load_into(denoiser, start, what="the denoiser to be tuned")
     denoiser.to(where)
-    weight_C = data.channel_weight_C.to(where) if channel_weighting else None
+    weight_C = data.channel_weights.to(where) if channel_weighting else None
 
     def loss(step: int) -> Tensor:
         generator = step_generator(training.seed, step, where)

@@ -7,8 +7,8 @@ from enum import Enum
 from math import sqrt
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.noise_embedding import noise_embedding
 
@@ -76,11 +76,11 @@ class UNet(nn.Module):
             if block.takes_skip:
                 hidden = torch.cat([hidden, skips.pop()], dim=1)
             hidden = block(hidden, told_BM)
-        return self.leave(F.silu(self.norm(hidden)))
+        return self.leave(functional.silu(self.norm(hidden)))
 
     def _embed(self, noise_B: Tensor, clap_BE: Tensor) -> Tensor:
-        told_BM = F.silu(self.noise(noise_embedding(noise_B, self.recipe.embedding)) + self.clap(clap_BE))
-        return F.silu(self.mix(told_BM))
+        told_BM = functional.silu(self.noise(noise_embedding(noise_B, self.recipe.embedding)) + self.clap(clap_BE))
+        return functional.silu(self.mix(told_BM))
 
 
 class ResidualBlock(nn.Module):
@@ -112,9 +112,9 @@ class ResidualBlock(nn.Module):
         _silence(self.conv2)
 
     def forward(self, hidden_BCT: Tensor, told_BM: Tensor) -> Tensor:
-        inner = self.conv1(resampled(F.silu(self.norm1(hidden_BCT)), self.resample))
+        inner = self.conv1(resampled(functional.silu(self.norm1(hidden_BCT)), self.resample))
         scale, shift = self.told(told_BM)[:, :, None].chunk(2, dim=1)
-        inner = self.conv2(F.silu(torch.addcmul(shift, self.norm2(inner), 1 + scale)))
+        inner = self.conv2(functional.silu(torch.addcmul(shift, self.norm2(inner), 1 + scale)))
         kept = resampled(hidden_BCT, self.resample)
         kept = kept if self.bypass is None else self.bypass(kept)
         out = (kept + inner) * sqrt(0.5)
@@ -133,7 +133,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, hidden_BCT: Tensor) -> Tensor:
         query, key, value = self.project(self.norm(hidden_BCT)).transpose(1, 2).chunk(3, dim=2)
-        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+        mixed = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2)
         return (hidden_BCT + self.leave(mixed)) * sqrt(0.5)
 
 
@@ -141,7 +141,7 @@ def resampled(hidden_BCT: Tensor, resample: Resample) -> Tensor:
     """The same signal at the same, half (pairs averaged) or double (repeated) rate."""
     match resample:
         case Resample.HALVE:
-            return F.avg_pool1d(hidden_BCT, 2)
+            return functional.avg_pool1d(hidden_BCT, 2)
         case Resample.DOUBLE:
             return hidden_BCT.repeat_interleave(2, dim=2)
     return hidden_BCT
