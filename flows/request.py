@@ -1,0 +1,145 @@
+"""What a person, a schedule or a form asks for: plain values, checked before anything runs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from itertools import chain
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from flows.scales import SCALES, only_arms, study_at
+from flows.study import Study
+from models.arms import Arm
+from models.conditioning import Conditioning
+from tasks.artifact import Artifact
+from tasks.clap import LaionClapRecipe
+from tasks.corpus import folder_corpus
+from tasks.runtime import Runtime, default_workers
+from tasks.store import file_sha256
+
+
+class RequestError(ValueError):
+    """A request that cannot be carried out as it stands."""
+
+
+class StudyRequest(BaseModel):
+    """One run of the study. Prefect shows these fields as a form and refuses bad values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scale: str = Field(default="laptop", description=f"The size of the whole study: {', '.join(SCALES)}.")
+    corpus: str | None = Field(
+        default=None, description="A folder with one folder of stems a song; empty: the embedded corpus."
+    )
+    arms: tuple[str, ...] = Field(default=(), description="Arms to run, by the paper's names; empty: all five.")
+    conditionings: tuple[str, ...] = Field(
+        default=(), description="Rows to fill, such as 'CLAP_A,ctx' or 'uncond'; empty: all."
+    )
+    workspace: str = Field(default="workspace", description="Where results, the MLflow database and reports live.")
+    seed: int = Field(default=0, ge=0, description="Seeds corpus, pairs, training and candidates.")
+    device: str = Field(default="auto", description="cpu, cuda, or auto: cuda where there is one.")
+    workers: int = Field(default=0, ge=0, description="Workers of the local Dask cluster; 0: one a core.")
+    dask_scheduler: str | None = Field(default=None, description="Address of a Dask scheduler; empty: a local cluster.")
+    mlflow_uri: str | None = Field(
+        default=None, description="An MLflow tracking server; empty: SQLite in the workspace."
+    )
+    laion_checkpoint: str | None = Field(
+        default=None, description="A local LAION-CLAP checkpoint; the paper's scale needs it."
+    )
+    laion_tokenizer: str | None = Field(
+        default=None, description="The folder with roberta-base's vocab.json and merges.txt."
+    )
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        if self.scale not in SCALES:
+            raise ValueError(f"there is no scale {self.scale!r}; the scales are {', '.join(SCALES)}")
+        return self
+
+    def study(self) -> Study:
+        """The study at this scale with these arms. Raises ValueError for an unknown arm or a missing checkpoint."""
+        study = study_at(self.scale, seed=self.seed, laion=self._laion())
+        return only_arms(study, self.arms) if self.arms else study
+
+    def conditionings_of(self, arm: Arm) -> tuple[Conditioning, ...]:
+        """The rows of an arm that were asked for."""
+        return tuple(row for row in arm.conditionings if not self.conditionings or row.label in self.conditionings)
+
+    def check(self, study: Study) -> None:
+        """Raise RequestError for a conditioning that none of the study's arms has."""
+        known = {row.label for arm in study.arms for row in arm.conditionings}
+        for label in self.conditionings:
+            if label not in known:
+                raise RequestError(
+                    f"no arm of this run has the conditioning {label!r}; there are {', '.join(sorted(known))}"
+                )
+
+    def name(self) -> str:
+        """What the report of this request is called: scale, corpus and seed."""
+        corpus = Path(self.corpus).resolve().name if self.corpus else "embedded"
+        return f"{self.scale}-{corpus}-seed{self.seed}"
+
+    def command_line(self) -> str:
+        """The command that makes the same table again."""
+        asked = [("--scale", self.scale), ("--seed", str(self.seed))]
+        asked += [("--arms", arm) for arm in self.arms] + [("--conditionings", row) for row in self.conditionings]
+        asked += [("--corpus", "DIR")] if self.corpus else []
+        return shlex.join(["stemwright", "reproduce", *chain.from_iterable(asked)])
+
+    def runtime(self) -> Runtime:
+        """Where it runs. Raises RequestError when the workspace cannot be written."""
+        root = Path(self.workspace)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RequestError(
+                f"the workspace {root} cannot be made: {error.strerror}; name another with --workspace"
+            ) from error
+        if not os.access(root, os.W_OK):
+            raise RequestError(f"the workspace {root} cannot be written; name another with --workspace")
+        cores = default_workers()
+        return Runtime(
+            workspace=str(root.resolve()),
+            device=_device(self.device),
+            workers=self.workers or cores,
+            torch_threads=cores,
+            dask_scheduler=self.dask_scheduler,
+            mlflow_uri=self.mlflow_uri,
+            local_files={digest: str(path) for digest, path in self._laion_files()},
+        )
+
+    def _laion(self) -> LaionClapRecipe | None:
+        digests = [digest for digest, _ in self._laion_files()]
+        return LaionClapRecipe(checkpoint_sha256=digests[0], tokenizer_sha256=digests[1]) if digests else None
+
+    def _laion_files(self) -> list[tuple[str, Path]]:
+        """The checkpoint and the tokenizer's vocabulary with their digests; none where neither was given."""
+        if not self.laion_checkpoint and not self.laion_tokenizer:
+            return []
+        if not self.laion_checkpoint or not self.laion_tokenizer:
+            raise RequestError("LAION-CLAP needs both --laion-checkpoint FILE and --laion-tokenizer DIR")
+        paths = (_existing(self.laion_checkpoint), _existing(str(Path(self.laion_tokenizer, "vocab.json"))))
+        return [(file_sha256(path), path) for path in paths]
+
+    def folder(self) -> Artifact | None:
+        """The user's corpus, or None for the embedded one. Raises CorpusError when it is missing or empty."""
+        return folder_corpus(Path(self.corpus), Path(self.workspace)) if self.corpus else None
+
+
+def _existing(path: str) -> Path:
+    if not Path(path).is_file():
+        raise RequestError(f"{path} is not a file; give LAION-CLAP's checkpoint and tokenizer folder on this machine")
+    return Path(path)
+
+
+def _device(asked: str) -> str:
+    import torch
+
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if asked.startswith("cuda") and not torch.cuda.is_available():
+        raise RequestError(f"the device {asked} was asked for, and torch finds no CUDA device; use --device cpu")
+    return asked

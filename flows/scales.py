@@ -1,0 +1,246 @@
+"""The scales: a whole study at a smaller size, chosen before any task sees it.
+
+A smaller scale has its own recipes and so its own keys: its results can never be mistaken for the paper's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from data_manifests.composer import EmbeddedCorpus
+from data_manifests.pairs import PairRule
+from flows.study import Study
+from metrics.protocol import PROFILES, Protocol
+from models import music2latent, music2latent2
+from models.arms import ARMS, Arm, DenoiserRecipe, arm_named
+from models.bridge import BridgeRecipe
+from models.codec import CHUNK_SAMPLES
+from models.codecs import CodecRecipe
+from models.consistency import ConsistencyObjective
+from models.dit import DiTRecipe
+from models.edm import EdmObjective
+from models.music2latent import Music2LatentRecipe
+from models.sampling import ConsistencySampler, HeunSampler
+from models.small_clap import SmallClapRecipe
+from models.spectral import SpectralRecipe
+from models.training import TrainingRecipe
+from models.unet import UNetRecipe
+from tasks.clap import LaionClapRecipe
+
+WINDOW_SAMPLES = 15 * CHUNK_SAMPLES  # 10.24 s, 120 latent frames (design.md section 7)
+SCALES = ("tiny", "laptop", "gpu", "paper")
+
+
+class ScaleError(ValueError):
+    """A scale that does not exist or lacks what it needs."""
+
+
+def study_at(scale: str, *, seed: int = 0, laion: LaionClapRecipe | None = None) -> Study:
+    """The whole study at one scale. Raises ScaleError for an unknown scale, or the paper's without its CLAP."""
+    match scale:
+        case "tiny":
+            return _tiny(seed)
+        case "laptop":
+            return _laptop(seed)
+        case "gpu":
+            return _gpu(seed)
+        case "paper":
+            return _paper(seed, laion)
+    raise ScaleError(f"there is no scale {scale!r}; the scales are {', '.join(SCALES)}")
+
+
+def only_arms(study: Study, names: tuple[str, ...]) -> Study:
+    """The study with these arms alone, in the table's order. Raises ValueError for an unknown name."""
+    wanted = {arm_named(name).name for name in names}
+    return replace(study, arms=tuple(arm for arm in study.arms if arm.name in wanted))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What a scale puts in place of the paper's sizes."""
+
+    mono: CodecRecipe
+    stereo: CodecRecipe
+    unet: UNetRecipe
+    dit: DiTRecipe
+    objective: EdmObjective
+    unet_training: TrainingRecipe
+    dit_training: TrainingRecipe
+    consistency_training: TrainingRecipe
+    bridge: BridgeRecipe
+    heun: HeunSampler
+    weigh_channels_by_std: bool
+    tune_consistency: bool
+
+
+def scaled(sizes: Sizes) -> tuple[Arm, ...]:
+    """The five arms at these sizes; what an arm differs by stays what it is."""
+    return tuple(_scaled_arm(arm, sizes) for arm in ARMS)
+
+
+def _scaled_arm(arm: Arm, sizes: Sizes) -> Arm:
+    return replace(
+        arm,
+        denoiser=_scaled_denoiser(arm.denoiser, sizes),
+        bridge=sizes.bridge if arm.bridge else None,
+        sampler=arm.sampler if isinstance(arm.sampler, ConsistencySampler) else sizes.heun,
+    )
+
+
+def _scaled_denoiser(recipe: DenoiserRecipe, sizes: Sizes) -> DenoiserRecipe:
+    mono = isinstance(recipe.codec, Music2LatentRecipe)
+    transformer = isinstance(recipe.network, DiTRecipe)
+    edm = replace(
+        recipe,
+        codec=sizes.mono if mono else sizes.stereo,
+        network=sizes.dit if transformer else sizes.unet,
+        objective=sizes.objective,
+        training=sizes.dit_training if transformer else sizes.unet_training,
+        weigh_channels_by_std=sizes.weigh_channels_by_std,
+    )
+    if isinstance(recipe.objective, EdmObjective):
+        return edm
+    # Departure: a small budget tunes C-DiT from the trained transformer (ECT); the paper trains it from scratch.
+    start = edm if sizes.tune_consistency else None
+    return replace(edm, objective=recipe.objective, training=sizes.consistency_training, start=start)
+
+
+def _tiny(seed: int) -> Study:
+    """Seconds: the trainable codecs and every arm at their smallest, for tests."""
+    sizes = Sizes(
+        mono=replace(music2latent.TINY, steps=6),
+        stereo=replace(music2latent2.TINY, steps=6),
+        unet=UNetRecipe(base=16, multipliers=(1, 2), blocks=1, attention_levels=(2,), embedding=32),
+        dit=DiTRecipe(width=32, layers=2, heads=2, noise_width=32, frames_per_token=4),
+        objective=EdmObjective(),
+        unet_training=_steps(20, seed=seed, batch_size=4),
+        dit_training=_steps(20, seed=seed, batch_size=4),
+        consistency_training=_steps(10, seed=seed, batch_size=4, learning_rate=3e-4),
+        bridge=BridgeRecipe(width=32, blocks=2, training=_steps(20, seed=seed, batch_size=8)),
+        heun=HeunSampler(steps=4),
+        weigh_channels_by_std=False,
+        tune_consistency=True,
+    )
+    return Study(
+        scale="tiny",
+        embedded=EmbeddedCorpus(songs=8, seconds=8.0, seed=seed, heldout=4),
+        heldout_fraction=0.5,
+        rule=PairRule(window_samples=3 * CHUNK_SAMPLES, seed=seed),
+        train_windows=16,
+        shard_rows=3,
+        clap=SmallClapRecipe(width=32, channels=(8, 16, 16, 16), steps=10, batch_size=8, seed=seed),
+        arms=scaled(sizes),
+        protocol=_protocol(batches=2, batch_size=3, reference_size=12, seed=seed),
+        seed=seed,
+    )
+
+
+def _laptop(seed: int) -> Study:
+    """Minutes on two cores: the closed-form codec, a fitted CLAP, networks of a few million parameters."""
+    sizes = Sizes(
+        mono=SpectralRecipe(audio_channels=1),
+        stereo=SpectralRecipe(audio_channels=2),
+        unet=UNetRecipe(base=64, multipliers=(1, 2, 2), blocks=1, attention_levels=(2, 3), embedding=256),
+        dit=DiTRecipe(width=256, layers=4, heads=4, noise_width=256, frames_per_token=4),
+        objective=EdmObjective(),
+        unet_training=_steps(500, seed=seed, batch_size=32),
+        dit_training=_steps(1300, seed=seed, batch_size=16),
+        consistency_training=_steps(300, seed=seed, batch_size=16, learning_rate=3e-4),
+        bridge=BridgeRecipe(width=256, blocks=4, training=_steps(600, seed=seed, batch_size=256)),
+        heun=HeunSampler(steps=14),
+        weigh_channels_by_std=True,
+        tune_consistency=True,
+    )
+    return Study(
+        scale="laptop",
+        embedded=EmbeddedCorpus(songs=120, seconds=24.0, seed=seed, heldout=32),
+        heldout_fraction=0.25,
+        rule=PairRule(window_samples=WINDOW_SAMPLES, seed=seed),
+        train_windows=800,
+        shard_rows=32,
+        clap=SmallClapRecipe(seed=seed),
+        arms=scaled(sizes),
+        protocol=_protocol(batches=2, batch_size=32, reference_size=300, seed=seed),
+        seed=seed,
+    )
+
+
+def _gpu(seed: int) -> Study:
+    """About half an hour on one GPU: the trainable codecs at their small size, networks of tens of millions."""
+    sizes = Sizes(
+        mono=replace(music2latent.PAPER, steps=3000),
+        stereo=replace(music2latent2.SMALL, steps=6000),
+        unet=UNetRecipe(base=128, multipliers=(1, 2, 2, 2), embedding=256),
+        dit=DiTRecipe(width=512, layers=12, heads=4, noise_width=512),
+        objective=EdmObjective(),
+        unet_training=_steps(4000, seed=seed, batch_size=64, learning_rate=3e-4),
+        dit_training=_steps(6000, seed=seed, batch_size=64, learning_rate=3e-4),
+        consistency_training=_steps(3000, seed=seed, batch_size=32, learning_rate=1e-4),
+        bridge=BridgeRecipe(training=_steps(5000, seed=seed, batch_size=1024, learning_rate=3e-4)),
+        heun=HeunSampler(),
+        weigh_channels_by_std=False,
+        tune_consistency=True,
+    )
+    return Study(
+        scale="gpu",
+        embedded=EmbeddedCorpus(songs=400, seconds=40.0, seed=seed, heldout=80),
+        heldout_fraction=0.2,
+        rule=PairRule(window_samples=WINDOW_SAMPLES, style_segments=2, seed=seed),
+        train_windows=6000,
+        shard_rows=100,
+        clap=SmallClapRecipe(steps=3000, seed=seed),
+        arms=scaled(sizes),
+        protocol=_protocol(batches=5, batch_size=100, reference_size=1000, seed=seed),
+        seed=seed,
+    )
+
+
+def _paper(seed: int, laion: LaionClapRecipe | None) -> Study:
+    """The paper's numbers exactly; the corpus is the user's."""
+    if laion is None:
+        raise ScaleError(
+            "the paper's scale judges with LAION CLAP; give its checkpoint with --laion-checkpoint FILE and --laion-tokenizer DIR"
+        )
+    return Study(
+        scale="paper",
+        embedded=None,
+        heldout_fraction=2000 / 22_000,  # paper section 4.1: 20,000 recordings, and 2,000 for validation
+        rule=PairRule(window_samples=WINDOW_SAMPLES, style_segments=4, seed=seed),
+        train_windows=1_000_000,
+        shard_rows=1000,
+        clap=laion,
+        arms=tuple(_seeded(arm, seed) for arm in ARMS),
+        protocol=replace(PROFILES["paper"], pairing_seed=seed),
+        seed=seed,
+    )
+
+
+def _seeded(arm: Arm, seed: int) -> Arm:
+    denoiser = replace(arm.denoiser, training=replace(arm.denoiser.training, seed=seed))
+    bridge = replace(arm.bridge, training=replace(arm.bridge.training, seed=seed)) if arm.bridge else None
+    return replace(arm, denoiser=denoiser, bridge=bridge)
+
+
+def _steps(steps: int, *, batch_size: int, seed: int, learning_rate: float = 1e-3) -> TrainingRecipe:
+    """A short training: quick warm-up, an EMA that forgets within it."""
+    return TrainingRecipe(
+        steps=steps,
+        seed=seed,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        warmup_steps=min(30, steps // 4),
+        ema_decay=0.99,
+    )
+
+
+def _protocol(*, batches: int, batch_size: int, reference_size: int, seed: int) -> Protocol:
+    """The paper's protocol with fewer candidates, and mixtures heard whole: a fitted CLAP knows whole windows."""
+    return replace(
+        PROFILES["paper"],
+        batches=batches,
+        batch_size=batch_size,
+        reference_size=reference_size,
+        pairing_seed=seed,
+        mixture_window_s=10.0,
+        mixture_windows=1,
+    )

@@ -1,0 +1,171 @@
+"""The CLAP of a study: the small one fitted on its training windows, or LAION's from local files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from metrics.embeddings import Space
+from models.clap import Clap, ClapSpec, listening_window
+from models.laion import LaionClap
+from models.mel import LogMel, MelRecipe
+from models.small_clap import ClapWindows, SmallClap, SmallClapRecipe, fit_small_clap
+from models.weights import load_weights, save_weights
+from tasks.artifact import Artifact
+from tasks.audio import decode_flac
+from tasks.cluster import Resident, fan_out, resident_model
+from tasks.cut import shards_of
+from tasks.progress import Progress
+from tasks.recipes import dump_recipe, load_recipe
+from tasks.runtime import Runtime, use_threads
+from tasks.shards import read_shard
+from tasks.step import Step
+
+WEIGHTS, RECIPE, SPEC = "clap.safetensors", "recipe.json", "clap.json"
+HEARD_SAMPLES = 480_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaionClapRecipe:
+    """LAION-CLAP by the digests of its checkpoint and of its tokenizer's vocabulary; the files stay the user's."""
+
+    checkpoint_sha256: str
+    tokenizer_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitClap(Step):
+    """A small CLAP fitted on the stems, contexts and tags of training windows."""
+
+    stage: ClassVar[str] = "clap"
+
+    recipe: SmallClapRecipe
+    windows: Artifact
+
+    def describe(self) -> str:
+        return f"clap small, {self.recipe.width}-d"
+
+    def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
+        use_threads(runtime)
+        pictures = self._pictures(out, runtime)
+        losses: list[tuple[int, dict[str, float]]] = []
+        with Progress(self.describe(), total=self.recipe.steps, live=runtime.progress) as bar:
+
+            def log(step: int, values: dict[str, float]) -> None:
+                bar.reach(step + 1, note=f"loss {values['loss']:.3f}")
+                losses.append((step, values))
+
+            state = fit_small_clap(self.recipe, pictures, log=log, device=runtime.device)
+        digest = save_weights(out / WEIGHTS, state, {})
+        (out / RECIPE).write_text(dump_recipe(self.recipe), encoding="utf-8")
+        (out / "losses.json").write_text(json.dumps(losses), encoding="utf-8")
+        _write_spec(out, SmallClap(self.recipe, state, digest).spec)
+        return {"steps": self.recipe.steps, "loss": losses[-1][1]["loss"]}
+
+    def _pictures(self, out: Path, runtime: Runtime) -> ClapWindows:
+        """Log-mels of every stem and context, made on the workers and dropped after the fit."""
+        shards = shards_of(self.windows)
+        pieces = [
+            (str(shard), self.recipe.mel, str(out / f"mels-{number:06d}.npz")) for number, shard in enumerate(shards)
+        ]
+        name = f"mel-{self.key()}"
+        named = [(name, *piece) for piece in pieces]
+        told = fan_out(runtime, _draw_shard, named, title="log-mels", resident=Resident(name, LogMel, self.recipe.mel))
+        parts = [np.load(piece[-1], allow_pickle=False) for piece in pieces]
+        stem_NMT, context_NMT = (np.concatenate([part[member] for part in parts]) for member in ("target", "context"))
+        for piece in pieces:
+            Path(piece[-1]).unlink()
+        texts, tracks = zip(*chain.from_iterable(told), strict=True)
+        return ClapWindows(stem_NMT=stem_NMT, context_NMT=context_NMT, texts=texts, song_ids=tracks)
+
+
+def _draw_shard(piece: tuple[str, str, MelRecipe, str]) -> list[tuple[str, str]]:
+    """Write the log-mels (half precision) of one shard's targets and contexts; give back texts and tracks."""
+    name, shard, _, destination = piece
+    mel: LogMel = resident_model(name)
+    samples = list(read_shard(Path(shard)))
+    drawn = {
+        member: np.stack([_picture(mel, sample[f"{member}.flac"]) for sample in samples])
+        for member in ("target", "context")
+    }
+    with Path(destination).open("wb") as handle:
+        np.savez(handle, **drawn)
+    told = [json.loads(sample["json"]) for sample in samples]
+    return [(window["tags"], window["track_id"]) for window in told]
+
+
+def _picture(mel: LogMel, flac: bytes) -> np.ndarray:
+    heard_BN = listening_window(torch.from_numpy(np.ascontiguousarray(decode_flac(flac)))[None], HEARD_SAMPLES)
+    with torch.inference_mode():
+        return mel(heard_BN)[0].numpy().astype(np.float16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportLaionClap(Step):
+    """The identity of a LAION-CLAP whose files stay where the user has them."""
+
+    stage: ClassVar[str] = "clap"
+
+    recipe: LaionClapRecipe
+
+    def describe(self) -> str:
+        return "clap laion"
+
+    def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
+        (out / RECIPE).write_text(dump_recipe(self.recipe), encoding="utf-8")
+        clap = load_clap(str(out), runtime.local_files, runtime.device)
+        _write_spec(out, clap.spec)
+        return {"checkpoint": self.recipe.checkpoint_sha256}
+
+
+def _write_spec(out: Path, spec: ClapSpec) -> None:
+    space = {
+        "name": spec.name,
+        "width": spec.width,
+        "normalised": spec.normalised,
+        "weights_sha256": spec.weights_sha256,
+    }
+    (out / SPEC).write_text(json.dumps(space, indent=1), encoding="utf-8")
+
+
+def clap_space(artifact: Artifact) -> Space:
+    """The identity of a CLAP's embedding space, as every score carries it."""
+    return Space(**json.loads((artifact.path / SPEC).read_text(encoding="utf-8")))
+
+
+def clap_resident(name: str, clap: Artifact, runtime: Runtime) -> Resident:
+    """The CLAP of an artifact, to be loaded once a worker."""
+    return Resident(name, load_clap, clap.location, dict(runtime.local_files), runtime.device)
+
+
+def load_clap(location: str, local_files: Mapping[str, str], device: str) -> Clap:
+    """The CLAP of a finished artifact. Raises ValueError when a local file it needs was not given."""
+    folder = Path(location)
+    recipe = load_recipe((folder / RECIPE).read_text(encoding="utf-8"))
+    if isinstance(recipe, LaionClapRecipe):
+        return _laion(recipe, local_files, device)
+    state, digest = load_weights(folder / WEIGHTS)
+    return SmallClap(recipe, state, digest, device=device)
+
+
+def _laion(recipe: LaionClapRecipe, local_files: Mapping[str, str], device: str) -> Clap:
+    try:
+        checkpoint, vocabulary = (local_files[digest] for digest in (recipe.checkpoint_sha256, recipe.tokenizer_sha256))
+    except KeyError as missing:
+        raise ValueError(
+            f"no local file has the sha256 {missing}; give --laion-checkpoint and --laion-tokenizer"
+        ) from None
+    return LaionClap(
+        Path(checkpoint),
+        tokenizer=Path(vocabulary).parent,
+        weights_sha256=recipe.checkpoint_sha256,
+        licence="CC0-1.0",
+        device=device,
+    )

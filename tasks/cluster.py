@@ -1,0 +1,95 @@
+"""Dask: many small pieces of one stage, spread over workers that each hold one model.
+
+What crosses to a worker is scalars, addresses and digests; arrays cross as files. A piece may run twice when a
+worker dies, so every piece writes its file whole or not at all.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+import dask
+from distributed import Client, LocalCluster, WorkerPlugin, as_completed, get_worker
+
+from tasks.progress import Progress
+from tasks.runtime import Runtime
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def fan_out(
+    runtime: Runtime,
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    title: str,
+    resident: Resident | None = None,
+) -> list[Result]:
+    """`[function(item) for item in items]`, spread over the workers, with live progress.
+
+    Raises the first piece's exception, after the pieces under way have ended. `resident` is loaded once a worker;
+    the function gets it by `resident_model(name)`.
+    """
+    client = _client(runtime.dask_scheduler, runtime.workers)
+    if resident:
+        client.register_plugin(resident, name=resident.name)
+    futures = client.map(function, items, pure=False, retries=1)
+    try:
+        with Progress(title, total=len(items), live=runtime.progress) as progress:
+            for future in as_completed(futures):
+                future.result()
+                progress.advance()
+        return client.gather(futures)  # type: ignore[no-any-return]  # distributed is untyped
+    finally:
+        client.cancel(futures)
+        if resident:
+            client.unregister_worker_plugin(resident.name)
+
+
+class Resident(WorkerPlugin):
+    """A model that every worker loads once: also one that joins late or was restarted."""
+
+    def __init__(self, name: str, load: Callable[..., Any], *arguments: Any) -> None:
+        self.name = f"stemwright-{name}"
+        self._load, self._arguments = load, arguments
+
+    def setup(self, worker: Any) -> None:
+        if not hasattr(worker, "stemwright_residents"):
+            worker.stemwright_residents = {}
+        worker.stemwright_residents[self.name] = self._load(*self._arguments)
+
+    def teardown(self, worker: Any) -> None:
+        worker.stemwright_residents.pop(self.name, None)
+
+
+def resident_model(name: str) -> Any:
+    """The model that this worker holds under `name`."""
+    return get_worker().stemwright_residents[f"stemwright-{name}"]
+
+
+@cache
+def _client(address: str | None, workers: int) -> Client:
+    """A connection to the given scheduler, or to a cluster of this process's own, kept until it ends."""
+    if address:
+        return Client(address)
+    dask.config.set({"distributed.worker.daemon": False, "distributed.logging.distributed": "error"})
+    cluster = LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        dashboard_address=None,
+        memory_limit=0,
+        silence_logs=logging.ERROR,
+    )
+    client = Client(cluster)
+    atexit.register(_close, client, cluster)
+    return client
+
+
+def _close(client: Client, cluster: LocalCluster) -> None:
+    client.close(timeout=5)
+    cluster.close(timeout=10)

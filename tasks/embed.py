@@ -1,0 +1,248 @@
+"""CLAP embeddings of windows: stems, style segments, tags, and mixtures true and mispaired."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+
+from metrics.adherence import derangement
+from metrics.mixing import at_loudness, window_mixes
+from metrics.protocol import Protocol
+from models.clap import Clap
+from tasks.artifact import Artifact
+from tasks.audio import decode_flac
+from tasks.clap import HEARD_SAMPLES, clap_resident, load_clap
+from tasks.cluster import fan_out, resident_model
+from tasks.cut import shards_of
+from tasks.runtime import Runtime
+from tasks.shards import read_members, read_shard
+from tasks.step import Step
+from tasks.store import write_whole
+
+EMBEDDINGS, ROWS = "embeddings.safetensors", "rows.json"
+
+
+class Row(NamedTuple):
+    """What the pair plan says of a window: its key, its track, the target's role and the text of its tags."""
+
+    key: str
+    track: str
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixing:
+    """How a context and a stem become what APA hears: preset, windows, and whether each window is levelled alone."""
+
+    preset: str
+    window_s: float
+    level_each_window: bool
+
+    @classmethod
+    def of(cls, protocol: Protocol) -> Mixing:
+        """The slice of a protocol that determines mixtures."""
+        return cls(
+            preset=protocol.mix, window_s=protocol.mixture_window_s, level_each_window=protocol.level_each_window
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedWindows(Step):
+    """Embeddings by window: `stem_NE` (the target), `style_NKE`, `text_NE` and, with a mixing, `mixture_NWE`."""
+
+    stage: ClassVar[str] = "embed"
+
+    windows: Artifact
+    clap: Artifact
+    mixing: Mixing | None
+
+    def describe(self) -> str:
+        return "embed windows and mixtures" if self.mixing else "embed windows"
+
+    def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
+        name = f"clap-{self.key()}"
+        pieces = [
+            (name, str(shard), self.mixing, str(part_path(out, number)))
+            for number, shard in enumerate(shards_of(self.windows))
+        ]
+        fan_out(runtime, _embed_shard, pieces, title=self.describe(), resident=clap_resident(name, self.clap, runtime))
+        return merge_parts(out, len(pieces))
+
+
+def _embed_shard(piece: tuple[str, str, Mixing | None, str]) -> None:
+    name, shard, mixing, part = piece
+    clap: Clap = resident_model(name)
+    samples = list(read_shard(Path(shard)))
+    rows = [window_row(sample) for sample in samples]
+    styles = [_style_segments(sample) for sample in samples]
+    arrays = {
+        "stem_NE": np.stack([embed_one(clap, decode_flac(sample["target.flac"])) for sample in samples]),
+        "style_NKE": np.stack([np.stack([embed_one(clap, segment) for segment in segments]) for segments in styles]),
+        "text_NE": clap.embed_text([row.text for row in rows]).numpy(),
+    }
+    if mixing:
+        pairs = ((decode_flac(sample["context.flac"]), decode_flac(sample["target.flac"])) for sample in samples)
+        arrays["mixture_NWE"] = np.stack([embed_mixture(clap, *pair, mixing) for pair in pairs])
+    write_part(Path(part), arrays, rows)
+
+
+def window_row(sample: dict[str, Any]) -> Row:
+    """The row that a window's JSON member describes."""
+    told = json.loads(sample["json"])
+    return Row(key=sample["__key__"], track=told["track_id"], role=told["role"], text=told["tags"])
+
+
+def _style_segments(sample: dict[str, Any]) -> list[np.ndarray]:
+    """The style segments of a window, which lie one after the other in one member."""
+    count = len(json.loads(sample["json"])["style_starts_samples"])
+    return np.split(decode_flac(sample["style.flac"]), count, axis=1)
+
+
+def embed_one(clap: Clap, audio_SN: np.ndarray) -> np.ndarray:
+    """The embedding (E,) of one clip's first ten seconds."""
+    heard_BSN = torch.from_numpy(np.ascontiguousarray(audio_SN[:, :HEARD_SAMPLES]))[None]
+    with torch.inference_mode():
+        return clap.embed_audio(heard_BSN)[0].numpy()
+
+
+def embed_mixture(clap: Clap, context_SN: np.ndarray, stem_SN: np.ndarray, mixing: Mixing) -> np.ndarray:
+    """The embeddings (W, E) of a context and a stem mixed at matched loudness, window by window, as APA hears them."""
+    context_N, stem_N = (audio_SN[:, :HEARD_SAMPLES].mean(axis=0) for audio_SN in (context_SN, stem_SN))
+    mixtures = window_mixes(
+        context_N,
+        stem_N,
+        rate_hz=48_000,
+        window_s=mixing.window_s,
+        level_each_window=mixing.level_each_window,
+        preset=mixing.preset,
+    )
+    return np.stack([embed_one(clap, mixture_N[None]) for mixture_N in mixtures])
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedMispaired(Step):
+    """Every context with the target of a window of another track: `stem_NE` (that target) and `mixture_NWE`."""
+
+    stage: ClassVar[str] = "mispaired"
+
+    windows: Artifact
+    clap: Artifact
+    mixing: Mixing
+    seed: int
+
+    def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
+        name = f"clap-{self.key()}"
+        shards = shards_of(self.windows)
+        sources = [(str(shard), row) for shard in shards for row in shard_rows(shard)]
+        partner = derangement([row.track for _, row in sources], seed=self.seed)
+        bounds = np.linspace(0, len(sources), len(shards) + 1).astype(int)
+        pieces = [
+            (
+                name,
+                self.mixing,
+                [(sources[i], sources[partner[i]]) for i in range(first, stop)],
+                str(part_path(out, number)),
+            )
+            for number, (first, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+        ]
+        fan_out(
+            runtime,
+            _embed_mispaired,
+            pieces,
+            title="embed mispaired mixtures",
+            resident=clap_resident(name, self.clap, runtime),
+        )
+        return merge_parts(out, len(pieces))
+
+
+def shard_rows(shard: Path) -> Iterator[Row]:
+    """The rows of a shard of windows, without reading its audio."""
+    for key, members in read_members(shard, ("json",)):
+        yield window_row({"__key__": key, "json": members["json"]})
+
+
+def _embed_mispaired(piece: tuple[str, Mixing, Sequence[tuple[tuple[str, Row], tuple[str, Row]]], str]) -> None:
+    name, mixing, pairs, part = piece
+    clap: Clap = resident_model(name)
+    stems, mixtures = [], []
+    for (own_shard, own), (other_shard, other) in pairs:
+        context_SN = decode_flac(_member(own_shard, own.key, "context.flac"))
+        stem_SN = decode_flac(_member(other_shard, other.key, "target.flac"))
+        stems.append(embed_one(clap, stem_SN))
+        mixtures.append(embed_mixture(clap, context_SN, stem_SN, mixing))
+    rows = [own for (_, own), _ in pairs]
+    write_part(Path(part), {"stem_NE": np.stack(stems), "mixture_NWE": np.stack(mixtures)}, rows)
+
+
+def _member(shard: str, key: str, member: str) -> bytes:
+    ((_, members),) = read_members(Path(shard), (member,), keys={key})
+    return members[member]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedNoise(Step):
+    """Gaussian white noise at one loudness: `stem_NE`, the lower bound of the quality metrics."""
+
+    stage: ClassVar[str] = "noise"
+
+    clap: Artifact
+    clips: int
+    samples: int
+    lufs: float
+    seed: int
+
+    def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
+        clap = load_clap(self.clap.location, runtime.local_files, runtime.device)
+        random = np.random.default_rng(self.seed)
+        noise = (random.standard_normal(self.samples, dtype=np.float32) for _ in range(self.clips))
+        stems = [embed_one(clap, at_loudness(audio_N, rate_hz=48_000, lufs=self.lufs)[None]) for audio_N in noise]
+        rows = [Row(key=f"noise-{index:08d}", track="noise", role="other", text="") for index in range(self.clips)]
+        write_part(part_path(out, 0), {"stem_NE": np.stack(stems)}, rows)
+        return merge_parts(out, 1)
+
+
+def part_path(folder: Path, number: int) -> Path:
+    """Where one piece of an embedding artifact is written."""
+    return folder / f"part-{number:06d}.safetensors"
+
+
+def write_part(path: Path, arrays: dict[str, np.ndarray], rows: Sequence[Row]) -> None:
+    """Write the arrays of one piece, and its rows beside them."""
+    save_file({name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}, path)
+    write_whole(path.with_suffix(".json"), json.dumps([row._asdict() for row in rows]).encode())
+
+
+def merge_parts(folder: Path, count: int) -> dict[str, Any]:
+    """Join the pieces in order into one set of arrays and one list of rows, and drop them."""
+    paths = [part_path(folder, number) for number in range(count)]
+    parts = [load_file(path) for path in paths]
+    rows = [row for path in paths for row in json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))]
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    save_file(joined, folder / EMBEDDINGS)
+    write_whole(folder / ROWS, json.dumps(rows, ensure_ascii=False).encode())
+    for path in paths:
+        path.unlink()
+        path.with_suffix(".json").unlink()
+    return {"rows": len(rows), "arrays": sorted(joined)}
+
+
+class Embeddings(NamedTuple):
+    """The arrays of an embedding artifact by name, and what each row is."""
+
+    arrays: dict[str, np.ndarray]
+    rows: list[Row]
+
+
+def load_embeddings(artifact: Artifact) -> Embeddings:
+    """The embeddings of a finished artifact."""
+    arrays = load_file(artifact.path / EMBEDDINGS)
+    rows = [Row(**row) for row in json.loads((artifact.path / ROWS).read_text(encoding="utf-8"))]
+    return Embeddings(arrays=arrays, rows=rows)

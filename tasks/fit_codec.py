@@ -1,0 +1,99 @@
+"""Fitting a codec on the training windows, and loading one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.codec import Codec
+from models.codecs import CodecRecipe, build_codec, fit
+from models.music2latent import Music2LatentRecipe
+from models.music2latent2 import Music2Latent2Recipe
+from models.pretrained_codicodec import PretrainedCoDiCodecRecipe
+from models.pretrained_music2latent import PretrainedMusic2LatentRecipe
+from models.spectral import SpectralRecipe
+from models.weights import load_weights, save_weights
+from tasks.artifact import Artifact
+from tasks.audio import decode_flac
+from tasks.cut import shards_of
+from tasks.fingerprint import canonical
+from tasks.progress import Progress
+from tasks.recipes import dump_recipe, load_recipe
+from tasks.runtime import Runtime, use_threads
+from tasks.shards import read_shard
+from tasks.step import Step
+
+WEIGHTS, RECIPE = "codec.safetensors", "codec.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitCodec(Step):
+    """The weights of a codec, fitted on the targets and contexts of training windows."""
+
+    stage: ClassVar[str] = "codec"
+
+    recipe: CodecRecipe
+    windows: Artifact
+    seed: int
+
+    def describe(self) -> str:
+        return f"codec {codec_name(self.recipe)}"
+
+    def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
+        use_threads(runtime)
+        losses: list[tuple[int, dict[str, float]]] = []
+        steps = getattr(self.recipe, "steps", 1)
+        with Progress(self.describe(), total=steps, live=runtime.progress) as bar:
+
+            def log(step: int, values: dict[str, float]) -> None:
+                bar.reach(step + 1)
+                losses.append((step, values))
+
+            state = fit(self.recipe, WindowAudio(self.windows), seed=self.seed, log=log, device=runtime.device)
+        save_weights(out / WEIGHTS, state, {})
+        (out / RECIPE).write_text(dump_recipe(self.recipe), encoding="utf-8")
+        (out / "losses.json").write_text(json.dumps(losses), encoding="utf-8")
+        return {"recipe": canonical(self.recipe)}
+
+
+@dataclass(frozen=True)
+class WindowAudio:
+    """Every window's target and context, one (1, 2, N) tensor at a time, in the order of the plan; as often as asked."""
+
+    windows: Artifact
+    members: tuple[str, ...] = ("target", "context")
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for shard in shards_of(self.windows):
+            for sample in read_shard(shard):
+                for member in self.members:
+                    yield torch.from_numpy(np.ascontiguousarray(decode_flac(sample[f"{member}.flac"])))[None]
+
+
+def codec_name(recipe: CodecRecipe) -> str:
+    """A codec as tables name it; the closed-form one is never called by a neural one's name."""
+    match recipe:
+        case SpectralRecipe():
+            return f"spectral, {'stereo' if recipe.audio_channels == 2 else 'mono'}"
+        case Music2LatentRecipe():
+            return "Music2Latent (our training), mono"
+        case Music2Latent2Recipe():
+            return "Music2Latent2 (our open one), stereo"
+        case PretrainedMusic2LatentRecipe():
+            return "Music2Latent (released), mono"
+        case PretrainedCoDiCodecRecipe():
+            return "CoDiCodec (released), stereo"
+
+
+def load_codec(location: str) -> Codec:
+    """The codec of a finished codec artifact."""
+    folder = Path(location)
+    state, digest = load_weights(folder / WEIGHTS)
+    return build_codec(load_recipe((folder / RECIPE).read_text(encoding="utf-8")), state, weights_sha256=digest)

@@ -1,0 +1,226 @@
+"""Judging a row of the table: embed its candidates, then score them against the references."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from metrics.embeddings import EmbeddingSet, Space
+from metrics.protocol import Protocol
+from metrics.score import FAMILIES, CandidateSet, ReferenceSet, score_row
+from metrics.table import Score
+from models.clap import Clap
+from models.clap_quality import clap_quality
+from models.conditioning import ClapSource, Conditioning
+from tasks.artifact import Artifact
+from tasks.audio import decode_flac
+from tasks.clap import clap_resident, clap_space
+from tasks.cluster import fan_out, resident_model
+from tasks.columns import CONTEXT_IGNORED
+from tasks.cut import shards_of
+from tasks.embed import (
+    Mixing,
+    embed_mixture,
+    embed_one,
+    load_embeddings,
+    merge_parts,
+    part_path,
+    window_row,
+    write_part,
+)
+from tasks.runtime import Runtime
+from tasks.shards import read_shard
+from tasks.step import Step
+
+SCORES = "scores.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedCandidates(Step):
+    """Embeddings of candidates: `stem_NE` and, with a mixing, `mixture_NWE` with their prompts' contexts."""
+
+    stage: ClassVar[str] = "judged"
+
+    candidates: Artifact
+    windows: Artifact
+    clap: Artifact
+    mixing: Mixing | None
+
+    def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
+        name = f"clap-{self.key()}"
+        contexts = {shard.name: str(shard) for shard in shards_of(self.windows)}
+        pieces = [
+            (name, str(shard), contexts[shard.name], self.mixing, str(part_path(out, number)))
+            for number, shard in enumerate(shards_of(self.candidates))
+        ]
+        fan_out(
+            runtime,
+            _embed_candidates,
+            pieces,
+            title="embed candidates",
+            resident=clap_resident(name, self.clap, runtime),
+        )
+        return merge_parts(out, len(pieces))
+
+
+def _embed_candidates(piece: tuple[str, str, str, Mixing | None, str]) -> None:
+    name, shard, windows, mixing, part = piece
+    clap: Clap = resident_model(name)
+    stems, mixtures, rows = [], [], []
+    for candidate, window in zip(read_shard(Path(shard)), read_shard(Path(windows)), strict=False):
+        assert candidate["__key__"] == window["__key__"], "candidates lie in shards of the same number as their prompts"
+        audio_SN = candidate_audio(candidate)
+        stems.append(embed_one(clap, audio_SN))
+        rows.append(window_row(window))
+        if mixing:
+            mixtures.append(embed_mixture(clap, decode_flac(window["context.flac"]), audio_SN, mixing))
+    arrays = {"stem_NE": np.stack(stems), **({"mixture_NWE": np.stack(mixtures)} if mixing else {})}
+    write_part(Path(part), arrays, rows)
+
+
+def candidate_audio(sample: dict[str, Any]) -> np.ndarray:
+    """A candidate at its own level (2, N): the gain that kept it from clipping is undone."""
+    return decode_flac(sample["candidate.flac"]) / np.float32(json.loads(sample["json"])["gain"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRow(Step):
+    """The scores of one row of the table. The real row and the bounds are only other embeddings through it.
+
+    `prompts` are the embeddings of the windows that the candidates answer, or None where nothing was asked.
+    `quality` is False where the stems are real ones of other tracks, whose quality says nothing. `adherence` says
+    whether the candidates were given, or by nature have, the context they are mixed with.
+    """
+
+    stage: ClassVar[str] = "scores"
+
+    arm: str
+    inputs: str
+    conditioning: Conditioning | None
+    candidates: Artifact
+    prompts: Artifact | None
+    references: Artifact
+    mispaired: Artifact
+    clap: Artifact
+    protocol: Protocol
+    quality: bool
+    adherence: bool
+
+    def describe(self) -> str:
+        return f"score {self.arm} {self.inputs}"
+
+    def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
+        space = clap_space(self.clap)
+        reference, candidates = self._reference(space), self._candidates(space)
+        scored = score_row(
+            reference,
+            candidates,
+            in_space(self.protocol, space),
+            arm=self.arm,
+            inputs=self.inputs,
+            families=self._families(),
+        )
+        scores = [self._named(score) for score in scored if self._wanted(score.metric)]
+        (out / SCORES).write_text(json.dumps([asdict(score) for score in scores], indent=1), encoding="utf-8")
+        return {f"{score.metric}[{score.batch}]": score.value for score in scores}
+
+    def _families(self) -> tuple[str, ...]:
+        return FAMILIES if self.quality else ("apa", "cs_aa", "cs_ta")
+
+    def _wanted(self, metric: str) -> bool:
+        return self.adherence or metric != "apa_kd_contrast"
+
+    def _named(self, score: Score) -> Score:
+        """APA under another name where the candidates were never told their context."""
+        ignored = score.metric == "apa" and not self.adherence
+        return replace(score, metric=CONTEXT_IGNORED) if ignored else score
+
+    def _reference(self, space: Space) -> ReferenceSet:
+        true, wrong = load_embeddings(self.references), load_embeddings(self.mispaired)
+        keys = [row.key for row in true.rows]
+        return ReferenceSet(
+            stems=_set(true.arrays["stem_NE"], keys, space, "stem"),
+            mixtures=_mixtures(true.arrays["mixture_NWE"], keys, space),
+            mispaired=_mixtures(wrong.arrays["mixture_NWE"], keys, space),
+        )
+
+    def _candidates(self, space: Space) -> CandidateSet:
+        made = load_embeddings(self.candidates)
+        wanted = self.protocol.batches * self.protocol.batch_size
+        keys = [row.key for row in made.rows][:wanted]
+        mixtures = made.arrays.get("mixture_NWE")
+        audio, text = self._targets(len(keys))
+        return CandidateSet(
+            stems=_set(made.arrays["stem_NE"][:wanted], keys, space, "stem"),
+            mixtures=_mixtures(mixtures[:wanted], keys, space) if mixtures is not None else None,
+            target_audio=_set(audio, keys, space, "stem") if audio is not None else None,
+            target_text=_set(text, keys, space, "text") if text is not None else None,
+        )
+
+    def _targets(self, count: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """What CS_AA and CS_TA compare with: the reference audio of CLAP_A, else the removed stem; its caption."""
+        if self.prompts is None:
+            return None, None
+        prompts = load_embeddings(self.prompts).arrays
+        if self.conditioning is None:
+            return None, prompts["text_NE"][:count]
+        from_style = self.conditioning.clap in {ClapSource.AUDIO, ClapSource.BRIDGE}
+        audio = prompts["style_NKE"][:count, 0] if from_style else prompts["stem_NE"][:count]
+        return audio, prompts["text_NE"][:count]
+
+
+def _set(vectors_ND: np.ndarray, keys: Sequence[str], space: Space, content: str) -> EmbeddingSet:
+    return EmbeddingSet(vectors_ND=vectors_ND, ids=tuple(keys), space=space, content=content)
+
+
+def _mixtures(vectors_NWE: np.ndarray, keys: Sequence[str], space: Space) -> EmbeddingSet:
+    """Every window of every mixture as a row of its own."""
+    windows = vectors_NWE.shape[1]
+    ids = [f"{key}/{window}" for key in keys for window in range(windows)]
+    return _set(vectors_NWE.reshape(-1, vectors_NWE.shape[2]), ids, space, "mixture")
+
+
+def in_space(protocol: Protocol, space: Space) -> Protocol:
+    """The protocol with the embedder that was really used.
+
+    Departure: one CLAP embeds stems and mixtures; the authors' code of the time took another of its layers for the
+    mixtures (reference notes, inferred).
+    """
+    return replace(protocol, space=space, mixture_space=space)
+
+
+def load_scores(artifact: Artifact) -> tuple[Score, ...]:
+    """The scores of a finished row."""
+    return tuple(Score(**told) for told in json.loads((artifact.path / SCORES).read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureClap(Step):
+    """How well a CLAP knows stems of tracks that it was not fitted on: recall@5 and role accuracy.
+
+    Held-out stems of a role that no training stem plays are left out: there is no centroid to know them by.
+    """
+
+    stage: ClassVar[str] = "clap-quality"
+
+    train: Artifact
+    heldout: Artifact
+
+    def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
+        train, heldout = load_embeddings(self.train), load_embeddings(self.heldout)
+        known = {row.role for row in train.rows}
+        judged = [index for index, row in enumerate(heldout.rows) if row.role in known]
+        quality = clap_quality(
+            audio_NE=heldout.arrays["stem_NE"][judged],
+            text_NE=heldout.arrays["text_NE"][judged],
+            roles=[heldout.rows[index].role for index in judged],
+            reference_audio_RE=train.arrays["stem_NE"],
+            reference_roles=[row.role for row in train.rows],
+        )
+        (out / "quality.json").write_text(json.dumps(asdict(quality)), encoding="utf-8")
+        return asdict(quality)

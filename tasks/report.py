@@ -1,0 +1,183 @@
+"""The report of a study: the table, its exports and its page, and the evaluation runs in MLflow."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from metrics.protocol import Protocol
+from metrics.table import ScoreTable
+from tasks.artifact import Artifact
+from tasks.checks import CheckResult, ClapQuality, check
+from tasks.clap import clap_space
+from tasks.examples import examples_of
+from tasks.exports import write_scores_parquet, write_table1_parquet
+from tasks.judge import in_space, load_scores
+from tasks.page import ReportInput, render_page
+from tasks.plots import Curve
+from tasks.provenance import Provenance
+from tasks.runtime import Runtime, code_version
+from tasks.step import Step
+from tasks.store import write_whole
+from tasks.terminal import print_checks, print_table
+from tasks.train import CURVE
+
+PAGE, SCORES, TABLE1, TABLE_TEXT, CHECKS = "report.html", "scores.parquet", "table1.parquet", "table.txt", "checks.json"
+CHECKED_SCALE = "laptop"  # the scale that the acceptance bounds were measured for
+LATEST = "latest.json"
+SHOWN_LOSSES = ("loss",)
+
+
+class ReportRow(NamedTuple):
+    """One row of the table and what it was made from; no candidates where the row is a bound."""
+
+    arm: str
+    inputs: str
+    candidates: Artifact | None
+    scores: Artifact
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeReport(Step):
+    """The table as Parquet, text and page."""
+
+    stage: ClassVar[str] = "report"
+    version: ClassVar[int] = 1
+
+    scale: str
+    corpus_name: str
+    codecs: tuple[tuple[str, str], ...]
+    seed: int
+    protocol: Protocol
+    corpus: Artifact
+    clap: Artifact
+    clap_quality: Artifact | None
+    windows: Artifact
+    rows: tuple[ReportRow, ...]
+    trainings: tuple[tuple[str, Artifact], ...]
+    model_rows: tuple[tuple[str, str], ...]
+    command: str
+
+    def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
+        table, provenance = self.table(), self.provenance()
+        checks = self._checks(table)
+        write_scores_parquet(out / SCORES, table, provenance)
+        write_table1_parquet(out / TABLE1, table, provenance)
+        (out / TABLE_TEXT).write_text(_printed(table, provenance), encoding="utf-8")
+        (out / CHECKS).write_text(json.dumps([result._asdict() for result in checks], indent=1), encoding="utf-8")
+        (out / PAGE).write_text(render_page(self._page(table, provenance, checks)), encoding="utf-8")
+        return {"rows": len(self.rows), "checks_failed": sum(not result.passed for result in checks)}
+
+    def table(self) -> ScoreTable:
+        """The scores of all rows under the protocol with the embedder that was used."""
+        scores = tuple(score for row in self.rows for score in load_scores(row.scores))
+        return ScoreTable(protocol=in_space(self.protocol, clap_space(self.clap)), scores=scores)
+
+    def provenance(self) -> Provenance:
+        """What a reader must know before believing a number of this table."""
+        code = code_version()
+        return Provenance(
+            name=f"{self.corpus_name}, seed {self.seed}",
+            scale=self.scale,
+            corpus=self.corpus_name,
+            corpus_digest=self.corpus.digest or "",
+            codecs=dict(self.codecs),
+            seed=self.seed,
+            code_version=f"{code['commit']}{' with uncommitted changes' if code['dirty'] else ''}",
+        )
+
+    def _checks(self, table: ScoreTable) -> tuple[CheckResult, ...]:
+        if self.scale != CHECKED_SCALE:
+            return ()
+        return tuple(check(table, self._quality(), model_rows=self.model_rows))
+
+    def _quality(self) -> ClapQuality | None:
+        if self.clap_quality is None:
+            return None
+        told = json.loads((self.clap_quality.path / "quality.json").read_text(encoding="utf-8"))
+        return ClapQuality(recall_at_5=told["recall_at_5"], role_accuracy=told["role_accuracy"])
+
+    def _page(self, table: ScoreTable, provenance: Provenance, checks: tuple[CheckResult, ...]) -> ReportInput:
+        made = tuple((row.arm, row.inputs, row.candidates) for row in self.rows if row.candidates)
+        return ReportInput(
+            provenance=provenance,
+            table=table,
+            checks=checks,
+            curves=tuple(curve(name, artifact) for name, artifact in self.trainings),
+            examples=examples_of(made, self.windows),
+            notes=(),
+            commands=(self.command,),
+        )
+
+
+def curve(name: str, artifact: Artifact) -> Curve:
+    """The losses of a finished training over its steps."""
+    points = json.loads((artifact.path / CURVE).read_text(encoding="utf-8"))
+    names = [name for name in SHOWN_LOSSES if points and name in points[0][1]]
+    values = {name: tuple(float(told[name]) for _, told in points) for name in names}
+    return Curve(name=name, steps=tuple(int(step) for step, _ in points), values=values)
+
+
+def _printed(table: ScoreTable, provenance: Provenance) -> str:
+    text = io.StringIO()
+    print_table(table, provenance, file=text)
+    return text.getvalue()
+
+
+class Published(NamedTuple):
+    """Where a report lies for people, under names that stay."""
+
+    folder: Path
+
+    @property
+    def table(self) -> str:
+        return (self.folder / TABLE_TEXT).read_text(encoding="utf-8")
+
+    @property
+    def results(self) -> list[CheckResult]:
+        return [CheckResult(**told) for told in json.loads((self.folder / CHECKS).read_text(encoding="utf-8"))]
+
+    @property
+    def checks(self) -> str:
+        if not self.results:
+            return f"no bounds: they were measured for the scale {CHECKED_SCALE}"
+        text = io.StringIO()
+        print_checks(self.results, file=text)
+        return text.getvalue()
+
+    @property
+    def passed(self) -> bool:
+        return all(result.passed for result in self.results)
+
+    def places(self, mlflow_uri: str) -> list[str]:
+        """The closing lines of a run."""
+        return [
+            f"report   {self.folder / PAGE}",
+            f"scores   {self.folder / SCORES}",
+            f"table 1  {self.folder / TABLE1}",
+            f"compare  .venv/bin/mlflow ui --backend-store-uri {mlflow_uri}",
+        ]
+
+
+def publish(report: Artifact, root: Path, name: str) -> Published:
+    """Copy a finished report to `reports/<name>`, where people look for it, and remember it as the latest."""
+    reports = root / "reports"
+    folder, scratch = reports / name, reports / f".{name}.partial"
+    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.copytree(report.path, scratch)
+    shutil.rmtree(folder, ignore_errors=True)
+    scratch.rename(folder)
+    write_whole(reports / LATEST, json.dumps({"name": name}).encode())
+    return Published(folder)
+
+
+def latest_report(root: Path) -> Published:
+    """The report published last. Raises ValueError where there is none."""
+    pointer = root / "reports" / LATEST
+    if not pointer.exists():
+        raise ValueError(f"there is no report in {root}; make one with stemwright reproduce --workspace {root}")
+    return Published(root / "reports" / json.loads(pointer.read_text(encoding="utf-8"))["name"])
