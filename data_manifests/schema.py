@@ -7,7 +7,22 @@ from dataclasses import dataclass
 RATE_HZ = 48_000
 """The one timeline of the house: every start and length in samples counts at this rate."""
 
-ROLES = ("drums", "percussion", "bass", "guitar", "keys", "strings", "pad", "synth", "lead", "wind", "brass", "vocal", "effects", "other")
+ROLES = (
+    "drums",
+    "percussion",
+    "bass",
+    "guitar",
+    "keys",
+    "strings",
+    "pad",
+    "synth",
+    "lead",
+    "wind",
+    "brass",
+    "vocal",
+    "effects",
+    "other",
+)
 """The closed list of roles a stem can play; `other` is a stem that no rule recognises."""
 
 SPLITS = ("train", "heldout")

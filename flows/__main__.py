@@ -5,6 +5,7 @@ Everything heavy is imported by the command that needs it, so that `--help` answ
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -86,16 +87,27 @@ def reproduce(
 
 
 def _reproduce(request: StudyRequest) -> int:
+    request.runtime()  # the workspace can be written
     _prefect_environment(Path(request.workspace))
     from flows.pipeline import reproduce as flow
     from flows.pipeline import session
 
-    session(request)  # a bad request is refused before a server starts
-    reported = flow(request)
-    print(reported.terminal_table)
-    for line in reported.closing_lines(request):
+    ready = session(request)  # a bad request is refused before a server starts
+    _say_progress()
+    published = flow(request)
+    print(published.table)
+    for line in published.places(ready.runtime.tracking_uri):
         print(line)
     return 0
+
+
+def _say_progress() -> None:
+    """A line on the error output for every result that is found or made."""
+    logger, handler = logging.getLogger("stemwright"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 @app.command()
@@ -180,14 +192,16 @@ def report(
 
 
 def _report(workspace: str, check: bool) -> int:
-    from tasks.report import last_report
+    from tasks.report import latest_report
+    from tasks.runtime import Runtime
 
-    last = last_report(Path(workspace))
-    print(last.table)
+    latest = latest_report(Path(workspace).resolve())
+    print(latest.table)
     if check:
-        print(last.checks)
-    print(last.places)
-    return 0 if last.passed or not check else 1
+        print(latest.checks)
+    for line in latest.places(Runtime(workspace=workspace).tracking_uri):
+        print(line)
+    return 0 if latest.passed or not check else 1
 
 
 @corpus_app.command("verify")
@@ -201,7 +215,7 @@ def corpus_verify(
 
 
 def _corpus_verify(songs: int, seconds: float, seed: int) -> int:
-    from flows.planning import corpus_lines
+    from flows.corpus_check import corpus_lines
 
     lines, passed = corpus_lines(songs=songs, seconds=seconds, seed=seed)
     for line in lines:
@@ -234,6 +248,7 @@ def _plain_message(error: Exception) -> str:
 def _prefect_environment(workspace: Path) -> None:
     """Prefect at home in the workspace: its own server, no telemetry, patient at start (design.md section 6)."""
     home = workspace.resolve() / "prefect"
+    home.mkdir(parents=True, exist_ok=True)
     settings = {
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

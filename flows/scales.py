@@ -16,7 +16,6 @@ from models.arms import ARMS, Arm, DenoiserRecipe, arm_named
 from models.bridge import BridgeRecipe
 from models.codec import CHUNK_SAMPLES
 from models.codecs import CodecRecipe
-from models.consistency import ConsistencyObjective
 from models.dit import DiTRecipe
 from models.edm import EdmObjective
 from models.music2latent import Music2LatentRecipe
@@ -127,6 +126,7 @@ def _tiny(seed: int) -> Study:
         heldout_fraction=0.5,
         rule=PairRule(window_samples=3 * CHUNK_SAMPLES, seed=seed),
         train_windows=16,
+        codec_windows=None,
         shard_rows=3,
         clap=SmallClapRecipe(width=32, channels=(8, 16, 16, 16), steps=10, batch_size=8, seed=seed),
         arms=scaled(sizes),
@@ -143,24 +143,25 @@ def _laptop(seed: int) -> Study:
         unet=UNetRecipe(base=64, multipliers=(1, 2, 2), blocks=1, attention_levels=(2, 3), embedding=256),
         dit=DiTRecipe(width=256, layers=4, heads=4, noise_width=256, frames_per_token=4),
         objective=EdmObjective(),
-        unet_training=_steps(500, seed=seed, batch_size=32),
-        dit_training=_steps(1300, seed=seed, batch_size=16),
-        consistency_training=_steps(300, seed=seed, batch_size=16, learning_rate=3e-4),
+        unet_training=_steps(280, seed=seed, batch_size=32),
+        dit_training=_steps(1100, seed=seed, batch_size=16),
+        consistency_training=_steps(180, seed=seed, batch_size=16, learning_rate=3e-4),
         bridge=BridgeRecipe(width=256, blocks=4, training=_steps(600, seed=seed, batch_size=256)),
-        heun=HeunSampler(steps=14),
+        heun=HeunSampler(steps=12),
         weigh_channels_by_std=True,
         tune_consistency=True,
     )
     return Study(
         scale="laptop",
-        embedded=EmbeddedCorpus(songs=120, seconds=24.0, seed=seed, heldout=32),
+        embedded=EmbeddedCorpus(songs=96, seconds=24.0, seed=seed, heldout=24),
         heldout_fraction=0.25,
         rule=PairRule(window_samples=WINDOW_SAMPLES, seed=seed),
-        train_windows=800,
-        shard_rows=32,
+        train_windows=560,
+        codec_windows=160,
+        shard_rows=20,
         clap=SmallClapRecipe(seed=seed),
         arms=scaled(sizes),
-        protocol=_protocol(batches=2, batch_size=32, reference_size=300, seed=seed),
+        protocol=_protocol(batches=2, batch_size=20, reference_size=200, seed=seed),
         seed=seed,
     )
 
@@ -187,6 +188,7 @@ def _gpu(seed: int) -> Study:
         heldout_fraction=0.2,
         rule=PairRule(window_samples=WINDOW_SAMPLES, style_segments=2, seed=seed),
         train_windows=6000,
+        codec_windows=None,
         shard_rows=100,
         clap=SmallClapRecipe(steps=3000, seed=seed),
         arms=scaled(sizes),
@@ -199,7 +201,7 @@ def _paper(seed: int, laion: LaionClapRecipe | None) -> Study:
     """The paper's numbers exactly; the corpus is the user's."""
     if laion is None:
         raise ScaleError(
-            "the paper's scale judges with LAION CLAP; give its checkpoint with --laion-checkpoint FILE and --laion-tokenizer DIR"
+            "the paper's scale judges with LAION CLAP; give it with --laion-checkpoint FILE and --laion-tokenizer DIR"
         )
     return Study(
         scale="paper",
@@ -207,6 +209,7 @@ def _paper(seed: int, laion: LaionClapRecipe | None) -> Study:
         heldout_fraction=2000 / 22_000,  # paper section 4.1: 20,000 recordings, and 2,000 for validation
         rule=PairRule(window_samples=WINDOW_SAMPLES, style_segments=4, seed=seed),
         train_windows=1_000_000,
+        codec_windows=None,
         shard_rows=1000,
         clap=laion,
         arms=tuple(_seeded(arm, seed) for arm in ARMS),

@@ -24,7 +24,7 @@ from tasks.embed import EmbedMispaired, EmbedNoise, EmbedWindows, Mixing
 from tasks.encode import EncodeWindows
 from tasks.fit_codec import FitCodec, codec_name
 from tasks.generate import GenerateCandidates
-from tasks.judge import EmbedCandidates, MeasureClap, ScoreRow
+from tasks.judge import CrossCheckFad, EmbedCandidates, MeasureClap, ScoreRow
 from tasks.pack import PackLatents
 from tasks.report import MakeReport, ReportRow
 from tasks.step import Step
@@ -45,6 +45,7 @@ class Study:
     heldout_fraction: float
     rule: PairRule
     train_windows: int
+    codec_windows: int | None
     shard_rows: int
     clap: SmallClapRecipe | LaionClapRecipe
     arms: tuple[Arm, ...]
@@ -55,6 +56,11 @@ class Study:
     def candidates(self) -> int:
         """Candidates of one row."""
         return self.protocol.batches * self.protocol.batch_size
+
+    @property
+    def bound_candidates(self) -> int:
+        """Candidates of the real row and of each bound; as many prompts are cut, and arms answer the first of them."""
+        return max(self.candidates, self.protocol.bound_batches * self.protocol.batch_size)
 
 
 class Windows(NamedTuple):
@@ -103,7 +109,7 @@ def whole(
     *,
     command: str,
 ) -> MakeReport:
-    """The report, still to be made, of the whole study: every arm under the rows that `rows_of` names, and the bounds."""
+    """The report, still to be made: every arm under the rows that `rows_of` names, and the bounds."""
     prepared = prepare(study, folder, make)
     rows, trainings = bounds(study, prepared, make), []
     for arm in study.arms:
@@ -140,21 +146,18 @@ def _embedded(study: Study) -> EmbeddedCorpus:
 
 def _cut(study: Study, corpus: Artifact, catalogue: Artifact, make: Make) -> Windows:
     """Training rows come from the training tracks; prompts, references and the real row from the held-out ones."""
-    count, references = study.candidates, study.protocol.reference_size
-    ranges = Windows(
+    count, references = study.bound_candidates, study.protocol.reference_size
+    ranges = (
         PairRange(split="train", first=0, stop=study.train_windows),
         PairRange(split="heldout", first=0, stop=count),
         PairRange(split="heldout", first=count, stop=count + references),
         PairRange(split="heldout", first=count + references, stop=2 * count + references),
     )
-    return Windows(
-        *(
-            make(
-                CutWindows(corpus=corpus, catalogue=catalogue, rule=study.rule, rows=rows, shard_rows=study.shard_rows)
-            )
-            for rows in ranges
-        )
+    train, prompts, reference, real = (
+        make(CutWindows(corpus=corpus, catalogue=catalogue, rule=study.rule, rows=rows, shard_rows=study.shard_rows))
+        for rows in ranges
     )
+    return Windows(train=train, prompts=prompts, references=reference, real=real)
 
 
 def _clap(study: Study, windows: Artifact, make: Make) -> Artifact:
@@ -165,7 +168,9 @@ def _clap(study: Study, windows: Artifact, make: Make) -> Artifact:
 
 def code(study: Study, prepared: Prepared, recipe: CodecRecipe, make: Make) -> Coded:
     """A codec, fitted where it is ours to fit, and the latents of the training windows and the prompts."""
-    codec = make(FitCodec(recipe=recipe, windows=prepared.windows.train, seed=study.seed))
+    codec = make(
+        FitCodec(recipe=recipe, windows=prepared.windows.train, first_windows=study.codec_windows, seed=study.seed)
+    )
     train = make(EncodeWindows(windows=prepared.windows.train, codec=codec))
     prompts = make(EncodeWindows(windows=prepared.windows.prompts, codec=codec))
     return Coded(
@@ -242,11 +247,11 @@ def _evaluate(
 def bounds(study: Study, prepared: Prepared, make: Make) -> list[ReportRow]:
     """The real row and the two lower bounds: other embeddings through the same scores."""
     protocol, clap, mixing = study.protocol, prepared.clap, Mixing.of(study.protocol)
-    real = make(EmbedWindows(windows=prepared.windows.real, clap=clap, mixing=mixing))
+    real = _real(study, prepared, make)
     noise = make(
         EmbedNoise(
             clap=clap,
-            clips=study.candidates,
+            clips=study.bound_candidates,
             samples=study.rule.window_samples,
             lufs=protocol.noise_lufs,
             seed=study.seed,
@@ -267,6 +272,10 @@ def bounds(study: Study, prepared: Prepared, make: Make) -> list[ReportRow]:
         ),
     )
     return [ReportRow(arm=row.arm, inputs=row.inputs, candidates=None, scores=make(row)) for row in rows]
+
+
+def _real(study: Study, prepared: Prepared, make: Make) -> Artifact:
+    return make(EmbedWindows(windows=prepared.windows.real, clap=prepared.clap, mixing=Mixing.of(study.protocol)))
 
 
 def _row(
@@ -291,6 +300,7 @@ def _row(
         mispaired=prepared.mispaired,
         clap=prepared.clap,
         protocol=study.protocol,
+        batches=study.protocol.batches if conditioning else study.protocol.bound_batches,
         quality=quality,
         adherence=adherence,
     )
@@ -321,6 +331,9 @@ def _report(
         corpus=prepared.corpus,
         clap=prepared.clap,
         clap_quality=clap_quality(study, prepared, make),
+        cross_check=make(
+            CrossCheckFad(candidates=_real(study, prepared, make), references=prepared.reference_embeddings)
+        ),
         windows=prepared.windows.prompts,
         rows=tuple(rows),
         trainings=tuple(_curves(trainings)),

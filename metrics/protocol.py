@@ -19,7 +19,8 @@ REFERENCES = ("original", "codec round trip")
 class Protocol:
     """The rules of one table; a smaller table is `dataclasses.replace` of a profile and keeps its profile's name.
 
-    `batches` of `batch_size` candidates each meet one reference set of `reference_size` stems. `space` is where
+    `batches` of `batch_size` candidates each meet one reference set of `reference_size` stems; the real row and the
+    bounds, which cost no sampling, are given `bound_batches` of the same size. `space` is where
     stems and captions are embedded, `mixture_space` where mixtures are. A stem clip gives one embedding of
     `window_s`; a mixture gives `mixture_windows` of `mixture_window_s`, levelled each for itself or as a whole.
     `kernel_subsets` is 0 for the full kernel statistic. `inferred` names the fields that the paper does not state.
@@ -29,6 +30,7 @@ class Protocol:
     batches: int
     batch_size: int
     reference_size: int
+    bound_batches: int = 5
     space: Space
     mixture_space: Space
     pairing_seed: int = 0
@@ -48,7 +50,14 @@ class Protocol:
     inferred: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("batches", "batch_size", "reference_size", "windows_per_track", "mixture_windows"):
+        for name in (
+            "batches",
+            "bound_batches",
+            "batch_size",
+            "reference_size",
+            "windows_per_track",
+            "mixture_windows",
+        ):
             _require(getattr(self, name) >= 1, f"{name} = {getattr(self, name)} must be at least 1")
         smallest = min(self.batch_size, self.reference_size)
         _require(smallest >= 2, f"sets of {smallest} have no covariance: raise batch_size and reference_size to 2")

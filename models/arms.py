@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from models import music2latent, music2latent2
 from models.batch import StyleSource
 from models.bridge import BridgeRecipe
 from models.codecs import CodecRecipe
@@ -11,7 +12,6 @@ from models.conditioning import ClapSource, Conditioning
 from models.consistency import ConsistencyObjective
 from models.dit import DiTRecipe
 from models.edm import EdmObjective
-from models import music2latent, music2latent2
 from models.sampling import ConsistencySampler, Guidance, HeunSampler
 from models.training import TrainingRecipe
 from models.unet import UNetRecipe
@@ -121,7 +121,7 @@ ARMS = (DIFF_A_RIFF, PLUS_M2L2, PLUS_DIT, PLUS_CLAP_BETA, C_DIT)
 
 
 def arm_named(name: str) -> Arm:
-    """The paper's arm of that name, whatever its case and a leading plus. Raises ValueError with the names there are."""
+    """The paper's arm of that name, whatever its case and leading plus. Raises ValueError naming those there are."""
     for arm in ARMS:
         if _plain(arm.name) == _plain(name):
             return arm

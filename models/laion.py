@@ -157,7 +157,7 @@ def _check_files(checkpoint: Path, tokenizer: Path) -> None:
 
 def built(tokenizer_folder: Path, audio_model: AudioModel) -> tuple[Any, Any]:
     """The tokenizer and the untrained network; every hub call that laion_clap would make is answered locally."""
-    import transformers  # noqa: PLC0415  quarantine: see the head of this file
+    import transformers
 
     def local_tokenizer(*_: Any, **__: Any) -> Any:
         return transformers.RobertaTokenizer(*(str(tokenizer_folder / name) for name in TOKENIZER_FILES))
@@ -172,7 +172,7 @@ def built(tokenizer_folder: Path, audio_model: AudioModel) -> tuple[Any, Any]:
         stack.enter_context(_replaced(transformers.RobertaModel, "from_pretrained", untrained_roberta))
         tokenizer = local_tokenizer()
         _check_tokenizer(tokenizer, tokenizer_folder)  # before the slow import
-        import laion_clap  # noqa: PLC0415  quarantine
+        import laion_clap
 
         module = laion_clap.CLAP_Module(enable_fusion=False, device="cpu", amodel=audio_model)
     return tokenizer, module.model

@@ -33,10 +33,14 @@ VOCABULARY = "vocabulary"
 class SmallClapRecipe:
     """All that determines a small CLAP besides its training windows.
 
-    `gain_jitter` is the half-range of a random gain in log10 power; `mixture_share` of the rows of a batch are
-    stem plus context with the stem's text, so that mixtures (which APA compares) are at home in the space;
-    `spelling_share` of the words are shown by their letters only; `overlap_sharpness` is the power of the tag
-    overlap that shares out a row's target.
+    Audio: training hears stretches of `crop_frames` frames (5 s; a shorter window whole) with a random gain of up
+    to +-`gain_jitter` in log10 power. `mixture_share` of the rows are stem plus context under the stem's text, at
+    `mixture_level_db` and within +-`balance_jitter` of equal power, so that mixtures (which APA compares) are at
+    home in the space; as many more are the same stems in another song's context and answer to no text.
+    Text: up to `tag_dropout` of a row's tags are forgotten, `spelling_share` of its words shown by their letters.
+    Loss: `overlap_sharpness` is the power of the tag overlap that shares out a row's target; `max_scale` is the
+    ceiling of the learned inverse temperature: the lower, the nearer a text and its audio come to each other.
+    `table_speed` multiplies the learning rate of the word table and the temperature.
     """
 
     width: int = 128
@@ -46,20 +50,21 @@ class SmallClapRecipe:
     unit_width: int = 128
     min_word_count: int = 4
     dropout: float = 0.2
-    max_scale: float = 8.0
-    steps: int = 300
+    max_scale: float = 6.0
+    steps: int = 400
     crop_frames: int = 200
     batch_size: int = 48
     learning_rate: float = 2e-3
+    table_speed: float = 10.0
     weight_decay: float = 0.02
     warmup_steps: int = 20
-    mixture_share: float = 0.2
+    mixture_share: float = 0.25
     mixture_level_db: float = -20.0
     balance_jitter: float = 0.3
     gain_jitter: float = 0.6
     tag_dropout: float = 0.5
     spelling_share: float = 0.15
-    overlap_sharpness: float = 2.0
+    overlap_sharpness: float = 3.0
     seed: int = 0
 
 
@@ -184,28 +189,45 @@ def fit_small_clap(
 ) -> dict[str, Tensor]:
     """The fitted state (CPU tensors, vocabulary included): a pure function of recipe and windows on one machine."""
     _check(recipe, windows)
+    cuda = [device] if torch.device(device).type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):  # initialisation and dropout draw from torch's own generators
+        torch.manual_seed(recipe.seed)
+        vocabulary = Vocabulary.of(sorted(set(windows.texts)), min_count=recipe.min_word_count)
+        network = _untrained(recipe, windows, vocabulary).to(device).train()
+        _train(recipe, windows, vocabulary, network, log)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    return state | {VOCABULARY: vocabulary.to_bytes()}
+
+
+def _train(
+    recipe: SmallClapRecipe,
+    windows: ClapWindows,
+    vocabulary: Vocabulary,
+    network: TwoTowers,
+    log: Callable[[int, dict[str, float]], None],
+) -> None:
+    """Every step of the fit, in place."""
+    device = network.log_scale.device
     generator = torch.Generator().manual_seed(recipe.seed)
-    vocabulary = Vocabulary.of(sorted(set(windows.texts)), min_count=recipe.min_word_count)
     tags = [tags_of(text) for text in windows.texts]
-    network = _untrained(recipe, windows, vocabulary).to(device).train()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimiser = _optimiser(recipe, network)
     for step, rows in enumerate(_row_batches(recipe, len(tags), generator)):
-        optimiser.param_groups[0]["lr"] = recipe.learning_rate * _warm_cosine(step, recipe)
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak"] * _warm_cosine(step, recipe)
         mel_AMT = _heard(recipe, windows, rows, generator).to(device)
         bags = [_read(recipe, vocabulary, tags[row], generator) for row in rows]
         overlap_BB = tag_overlap([tags[row] for row in rows]).pow(recipe.overlap_sharpness)
+        scale = network.log_scale.clamp(max=math.log(recipe.max_scale)).exp()
         loss = contrastive_loss(
             normalize(network.audio(mel_AMT), dim=1),
             normalize(network.text(bags), dim=1),
-            network.log_scale.clamp(max=math.log(recipe.max_scale)).exp(),
+            scale,
             pad(overlap_BB, (0, 0, 0, len(mel_AMT) - len(rows))).to(device),
         )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-        log(step, {"loss": float(loss.detach()), "scale": float(network.log_scale.detach().exp())})
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    return state | {VOCABULARY: vocabulary.to_bytes()}
+        log(step, {"loss": float(loss.detach()), "scale": float(scale.detach())})
 
 
 def contrastive_loss(audio_AE: Tensor, text_DE: Tensor, scale: Tensor, target_AD: Tensor) -> Tensor:
@@ -240,14 +262,22 @@ def _check(recipe: SmallClapRecipe, windows: ClapWindows) -> None:
 
 
 def _untrained(recipe: SmallClapRecipe, windows: ClapWindows, vocabulary: Vocabulary) -> TwoTowers:
-    """Towers with seeded weights that know the mean and spread of each mel band of (at most 256 of) the windows."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        network = TwoTowers(recipe, len(vocabulary.units))
+    """New towers that know the mean and spread of each mel band of (at most 256 of) the windows."""
+    network = TwoTowers(recipe, len(vocabulary.units))
     some_NMT = torch.from_numpy(windows.stem_NMT[:: -(-len(windows.stem_NMT) // 256)].astype(np.float32))
     network.audio.mean_M.copy_(some_NMT.mean(dim=(0, 2)))
     network.audio.std_M.copy_(some_NMT.std(dim=(0, 2)).clamp(min=0.1))
     return network
+
+
+def _optimiser(recipe: SmallClapRecipe, network: TwoTowers) -> torch.optim.AdamW:
+    """AdamW whose word table and temperature learn faster: each of a batch's words is seen once, each filter always."""
+    table = {"log_scale", "text.vectors.weight", "text.importance.weight"}
+    fast = [tensor for name, tensor in network.named_parameters() if name in table]
+    slow = [tensor for name, tensor in network.named_parameters() if name not in table]
+    rate = recipe.learning_rate
+    groups = [{"params": slow, "peak": rate}, {"params": fast, "peak": rate * recipe.table_speed}]
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=recipe.weight_decay)
 
 
 def _row_batches(recipe: SmallClapRecipe, rows: int, generator: torch.Generator) -> Iterator[NDArray[np.int64]]:

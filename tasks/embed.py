@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -151,7 +152,7 @@ class EmbedMispaired(Step):
                 [(sources[i], sources[partner[i]]) for i in range(first, stop)],
                 str(part_path(out, number)),
             )
-            for number, (first, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+            for number, (first, stop) in enumerate(pairwise(bounds))
         ]
         fan_out(
             runtime,

@@ -33,7 +33,7 @@ def canonical_json(value: Any) -> str:
     return json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
-def canonical(value: Any, where: str = "identity") -> Any:
+def canonical(value: Any, where: str = "identity") -> Any:  # noqa: PLR0911 - one return a kind of value
     """The JSON form of an identity; artifacts become their content digest, dataclasses carry their type's name."""
     match value:
         case None | bool() | int() | str() if not isinstance(value, Enum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,12 +36,16 @@ WEIGHTS, RECIPE = "codec.safetensors", "codec.json"
 
 @dataclass(frozen=True, kw_only=True)
 class FitCodec(Step):
-    """The weights of a codec, fitted on the targets and contexts of training windows."""
+    """The weights of a codec, fitted on the targets and contexts of the first `first_windows` training windows.
+
+    A closed-form codec has seen enough long before the last window; None takes them all.
+    """
 
     stage: ClassVar[str] = "codec"
 
     recipe: CodecRecipe
     windows: Artifact
+    first_windows: int | None
     seed: int
 
     def describe(self) -> str:
@@ -56,7 +61,13 @@ class FitCodec(Step):
                 bar.reach(step + 1)
                 losses.append((step, values))
 
-            state = fit(self.recipe, WindowAudio(self.windows), seed=self.seed, log=log, device=runtime.device)
+            state = fit(
+                self.recipe,
+                WindowAudio(self.windows, self.first_windows),
+                seed=self.seed,
+                log=log,
+                device=torch.device(runtime.device),
+            )
         save_weights(out / WEIGHTS, state, {})
         (out / RECIPE).write_text(dump_recipe(self.recipe), encoding="utf-8")
         (out / "losses.json").write_text(json.dumps(losses), encoding="utf-8")
@@ -65,16 +76,16 @@ class FitCodec(Step):
 
 @dataclass(frozen=True)
 class WindowAudio:
-    """Every window's target and context, one (1, 2, N) tensor at a time, in the order of the plan; as often as asked."""
+    """Every window's target and context, one (1, 2, N) tensor at a time, in the plan's order; as often as asked."""
 
     windows: Artifact
-    members: tuple[str, ...] = ("target", "context")
+    first: int | None
 
     def __iter__(self) -> Iterator[Tensor]:
-        for shard in shards_of(self.windows):
-            for sample in read_shard(shard):
-                for member in self.members:
-                    yield torch.from_numpy(np.ascontiguousarray(decode_flac(sample[f"{member}.flac"])))[None]
+        samples = chain.from_iterable(read_shard(shard) for shard in shards_of(self.windows))
+        for sample in islice(samples, self.first):
+            for member in ("target", "context"):
+                yield torch.from_numpy(np.ascontiguousarray(decode_flac(sample[f"{member}.flac"])))[None]
 
 
 def codec_name(recipe: CodecRecipe) -> str:

@@ -177,7 +177,7 @@ def _decode_shard(piece: tuple[str, str, int, list[str], int, int, str]) -> None
     write_shard(Path(destination), candidates)
 
 
-def _decode_one(codec: Codec, raw_VCT: np.ndarray, key: str, samples: int, seed: int) -> dict[str, bytes]:
+def _decode_one(codec: Codec, raw_VCT: np.ndarray, key: str, samples: int, seed: int) -> dict[str, Any]:
     """One candidate as a FLAC member. What would clip is scaled down and the gain recorded, so nothing is lost."""
     clip = LatentClip(torch.from_numpy(np.array(raw_VCT)), samples)
     variants = [f"{key}/{index}" for index in range(len(raw_VCT))]

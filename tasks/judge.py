@@ -34,6 +34,7 @@ from tasks.embed import (
     write_part,
 )
 from tasks.runtime import Runtime
+from tasks.secondary_fad import cross_checked_fad
 from tasks.shards import read_shard
 from tasks.step import Step
 
@@ -108,6 +109,7 @@ class ScoreRow(Step):
     mispaired: Artifact
     clap: Artifact
     protocol: Protocol
+    batches: int
     quality: bool
     adherence: bool
 
@@ -120,7 +122,7 @@ class ScoreRow(Step):
         scored = score_row(
             reference,
             candidates,
-            in_space(self.protocol, space),
+            replace(in_space(self.protocol, space), batches=self.batches),
             arm=self.arm,
             inputs=self.inputs,
             families=self._families(),
@@ -151,7 +153,7 @@ class ScoreRow(Step):
 
     def _candidates(self, space: Space) -> CandidateSet:
         made = load_embeddings(self.candidates)
-        wanted = self.protocol.batches * self.protocol.batch_size
+        wanted = self.batches * self.protocol.batch_size
         keys = [row.key for row in made.rows][:wanted]
         mixtures = made.arrays.get("mixture_NWE")
         audio, text = self._targets(len(keys))
@@ -224,3 +226,19 @@ class MeasureClap(Step):
         )
         (out / "quality.json").write_text(json.dumps(asdict(quality)), encoding="utf-8")
         return asdict(quality)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossCheckFad(Step):
+    """Our FAD of one set beside that of the frechet-audio-distance package, an independent witness."""
+
+    stage: ClassVar[str] = "cross-check"
+
+    candidates: Artifact
+    references: Artifact
+
+    def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
+        sets = (load_embeddings(artifact).arrays["stem_NE"] for artifact in (self.references, self.candidates))
+        found = cross_checked_fad(*sets)
+        (out / "fad.json").write_text(json.dumps(found._asdict()), encoding="utf-8")
+        return found._asdict()

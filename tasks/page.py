@@ -31,9 +31,9 @@ class Example:
     window: str
     tags: str
     rate_hz: int
-    context_SN: Audio | None  # noqa: N815 - arrays carry their shape
-    candidate_SN: Audio  # noqa: N815
-    real_SN: Audio  # noqa: N815
+    context_SN: Audio | None
+    candidate_SN: Audio
+    real_SN: Audio
     context_mp3: bytes | None
     mixture_mp3: bytes | None
     candidate_mp3: bytes

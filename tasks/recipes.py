@@ -34,7 +34,7 @@ def _build(value: Any) -> Any:
         case {"enum": kind, "name": name}:
             return _known(kind)[name]  # type: ignore[index]  # an Enum class is indexed by name
         case {"type": kind, **values}:
-            return _known(kind)(**{name: _build(item) for name, item in values.items()})
+            return _known(kind)(**{str(name): _build(item) for name, item in values.items()})
         case dict():
             return {name: _build(item) for name, item in value.items()}
         case list():

@@ -56,6 +56,7 @@ class MakeReport(Step):
     corpus: Artifact
     clap: Artifact
     clap_quality: Artifact | None
+    cross_check: Artifact
     windows: Artifact
     rows: tuple[ReportRow, ...]
     trainings: tuple[tuple[str, Artifact], ...]
@@ -101,6 +102,13 @@ class MakeReport(Step):
         told = json.loads((self.clap_quality.path / "quality.json").read_text(encoding="utf-8"))
         return ClapQuality(recall_at_5=told["recall_at_5"], role_accuracy=told["role_accuracy"])
 
+    def _witness(self) -> str:
+        told = json.loads((self.cross_check.path / "fad.json").read_text(encoding="utf-8"))
+        return (
+            f"All windows of the real row at once have FAD {told['ours']:.6f} by our arithmetic "
+            f"and {told['peer']:.6f} by the package frechet-audio-distance, on the same embeddings."
+        )
+
     def _page(self, table: ScoreTable, provenance: Provenance, checks: tuple[CheckResult, ...]) -> ReportInput:
         made = tuple((row.arm, row.inputs, row.candidates) for row in self.rows if row.candidates)
         return ReportInput(
@@ -109,7 +117,7 @@ class MakeReport(Step):
             checks=checks,
             curves=tuple(curve(name, artifact) for name, artifact in self.trainings),
             examples=examples_of(made, self.windows),
-            notes=(),
+            notes=(self._witness(),),
             commands=(self.command,),
         )
 

@@ -254,7 +254,7 @@ def _client(uri: str) -> MlflowClient:
     # Before the import, which is where MLflow decides about them; its schema messages would drown ours.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "1")
-    from mlflow import MlflowClient  # noqa: PLC0415 - 4 s that only those who track should wait
+    from mlflow import MlflowClient
 
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -288,14 +288,14 @@ def _store_lock(uri: str) -> Iterator[None]:
 
 def _metrics(values: Iterable[tuple[str, float, int]]) -> list[Metric]:
     """MLflow stores infinity as 1.8e308 and NaN as a flag that its charts draw as zero: neither is passed on."""
-    from mlflow.entities import Metric  # noqa: PLC0415 - see _client
+    from mlflow.entities import Metric
 
     now_ms = int(time.time() * 1000)
     return [Metric(name, float(value), now_ms, step) for name, value, step in values if math.isfinite(value)]
 
 
 def _params(params: Mapping[str, str]) -> list[Param]:
-    from mlflow.entities import Param  # noqa: PLC0415 - see _client
+    from mlflow.entities import Param
 
     return [Param(name, value) for name, value in params.items()]
 

@@ -19,7 +19,7 @@ def tracking(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(tracking):
-    from mlflow import MlflowClient  # noqa: PLC0415 - after open_tracking has switched its telemetry off
+    from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=tracking.uri)
 

@@ -1,0 +1,160 @@
+"""The main job at tiny scale: every cell of Table 1, nothing built twice, and a killed run that ends the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from tasks.exports import read_scores_parquet, read_table1_parquet
+from tasks.paper_table import paper_table
+
+ROOT = Path(__file__).parent.parent
+SONGS = ROOT.parent / "shared" / "data" / "songs"
+TINY = ("--scale", "tiny")
+
+
+def stemwright(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "flows", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=900, check=False, **options)
+
+
+def records(workspace: Path) -> dict[str, tuple[str, str]]:
+    """Digest and finishing time of every result, by stage and key."""
+    told = (json.loads(path.read_text()) for path in workspace.glob("artifacts/*/*/record.json"))
+    return {f"{record['stage']}/{record['key']}": (record["digest"], record["finished"]) for record in told}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which the whole study ran once at tiny scale."""
+    folder = tmp_path_factory.mktemp("tiny")
+    done = stemwright("reproduce", *TINY, "--workspace", str(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(workspace: Path) -> Path:
+    return workspace / "reports" / "tiny-embedded-seed0"
+
+
+@pytest.mark.timeout(900)
+def test_every_cell_of_table_1_is_filled(report: Path) -> None:
+    table, paper = read_scores_parquet(report / "scores.parquet"), paper_table()
+    for arm, inputs in paper.model_rows():
+        wanted = ["kd", "fad", "coverage_k2", "density_k2", "cs_aa", "cs_ta"] + ["apa"] * ("ctx" in inputs)
+        for metric in wanted:
+            assert table.cell(arm, inputs, metric) is not None, f"{arm}, {inputs} has no {metric}"
+        if "ctx" not in inputs:
+            assert table.cell(arm, inputs, "apa") is None
+
+
+def test_the_bounds_have_the_cells_of_the_paper(report: Path) -> None:
+    table = read_scores_parquet(report / "scores.parquet")
+    assert table.cell("real", "original accompaniment", "apa") is not None
+    assert table.cell("lower bound", "white noise", "fad") is not None
+    assert table.cell("lower bound", "white noise", "apa") is None
+    assert table.cell("lower bound", "random accompaniment", "fad") is None
+    assert table.cell("lower bound", "random accompaniment", "cs_ta") is not None
+
+
+def test_scores_carry_their_protocol(report: Path) -> None:
+    frame = pl.read_parquet(report / "scores.parquet")
+    assert frame["run_scale"].unique().to_list() == ["tiny"]
+    assert frame["protocol_space_name"].unique().to_list() == ["small"]
+    assert frame["protocol_space_weights_sha256"].str.len_chars().unique().to_list() == [64]
+    assert read_table1_parquet(report / "table1.parquet").height == 31
+
+
+def test_the_page_asks_nothing_of_the_network(report: Path) -> None:
+    page = (report / "report.html").read_text(encoding="utf-8")
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert page.count("<audio") >= 5
+
+
+def test_plus_dit_and_clap_beta_share_one_denoiser(workspace: Path) -> None:
+    stages = [name.split("/")[0] for name in records(workspace)]
+    assert stages.count("denoiser") == 4
+    assert stages.count("bridge") == 1
+    assert stages.count("candidates") == 28
+
+
+@pytest.mark.timeout(900)
+def test_a_second_run_builds_nothing_and_makes_no_second_mlflow_run(workspace: Path) -> None:
+    before, runs = records(workspace), evaluation_runs(workspace)
+    done = stemwright("reproduce", *TINY, "--workspace", str(workspace))
+    assert done.returncode == 0, done.stderr
+    assert records(workspace) == before
+    assert evaluation_runs(workspace) == runs
+    assert len(runs) == 31
+
+
+def evaluation_runs(workspace: Path) -> set[str]:
+    code = (
+        "import sys; from mlflow import MlflowClient; client = MlflowClient(sys.argv[1])\n"
+        "experiment = client.get_experiment_by_name('stemwright-eval')\n"
+        "print(*[run.info.run_id for run in client.search_runs([experiment.experiment_id])])"
+    )
+    uri = f"sqlite:///{workspace}/mlflow.db"
+    done = subprocess.run([sys.executable, "-c", code, uri], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.timeout(900)
+def test_invalidating_a_stage_rebuilds_it_and_only_what_has_other_bytes(workspace: Path) -> None:
+    before = records(workspace)
+    done = stemwright("invalidate", "bridge", "--workspace", str(workspace))
+    assert done.returncode == 0 and "made from it" in done.stdout
+    planned = stemwright("plan", *TINY, "--workspace", str(workspace))
+    assert "to build" in planned.stdout
+    assert stemwright("reproduce", *TINY, "--workspace", str(workspace)).returncode == 0
+    after = records(workspace)
+    assert {name for name in before if before[name] != after[name]} <= {n for n in before if n.startswith("bridge/")}
+    assert {name: digest for name, (digest, _) in before.items()} == {
+        name: digest for name, (digest, _) in after.items()
+    }
+
+
+@pytest.mark.timeout(900)
+def test_a_killed_run_goes_on_and_ends_with_the_same_keys_and_digests(workspace: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "flows", "reproduce", *TINY, "--arms", "+DiT", "--conditionings", "CLAP_A,ctx"]
+    command += ["--workspace", str(tmp_path)]
+    for stage in ("windows", "codec", "denoiser", "candidates"):
+        kill_during(stage, command, tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    whole = records(workspace)
+    for name, (digest, _) in records(tmp_path).items():
+        if not name.startswith("report/"):
+            assert whole[name][0] == digest, name
+
+
+def kill_during(stage: str, command: list[str], workspace: Path) -> None:
+    """Start the command and SIGKILL it and its workers once it builds `stage` for the first time."""
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        until = time.monotonic() + 300
+        while not list(workspace.glob(f"artifacts/{stage}/.building-*")):
+            assert process.poll() is None and time.monotonic() < until, f"never saw {stage} being built"
+            time.sleep(0.05)
+        time.sleep(0.3)
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not SONGS.is_dir(), reason="the CC0 songs of ../shared/data are not at hand")
+def test_real_songs_give_a_table(tmp_path: Path) -> None:
+    done = stemwright("reproduce", *TINY, "--corpus", str(SONGS), "--arms", "+CLAP_beta", "--workspace", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    table = read_scores_parquet(tmp_path / "reports" / "tiny-songs-seed0" / "scores.parquet")
+    assert len(table.rows()) == 3 + 4
