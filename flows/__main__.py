@@ -35,6 +35,7 @@ Workspace = Annotated[str, typer.Option(help="Folder of results, MLflow database
 Seed = Annotated[int, typer.Option(help="Seeds corpus, pairs, training and candidates.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
 Workers = Annotated[int, typer.Option(help="Workers of the local Dask cluster; 0: one a core.")]
+ArmWorkers = Annotated[int, typer.Option(help="Arms built side by side on Dask; 1: one after the other.")]
 Scheduler = Annotated[str | None, typer.Option(envvar="DASK_SCHEDULER_ADDRESS", help="Address of a Dask scheduler.")]
 Tracking = Annotated[
     str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow server. Default: SQLite in the workspace.")
@@ -63,6 +64,7 @@ def reproduce(
     seed: Seed = 0,
     device: Device = "auto",
     workers: Workers = 0,
+    arm_workers: ArmWorkers = 1,
     dask_scheduler: Scheduler = None,
     mlflow_uri: Tracking = None,
     laion_checkpoint: Checkpoint = None,
@@ -79,6 +81,7 @@ def reproduce(
         seed=seed,
         device=device,
         workers=workers,
+        arm_workers=arm_workers,
         dask_scheduler=dask_scheduler,
         mlflow_uri=mlflow_uri,
         laion_checkpoint=laion_checkpoint,

@@ -18,7 +18,7 @@ from tasks.artifact import Artifact
 from tasks.clap import LaionClapRecipe
 from tasks.corpus import folder_corpus
 from tasks.runtime import Runtime, default_workers
-from tasks.store import file_sha256
+from tasks.whole_files import file_sha256
 
 
 class RequestError(ValueError):
@@ -42,6 +42,7 @@ class StudyRequest(BaseModel):
     seed: int = Field(default=0, ge=0, description="Seeds corpus, pairs, training and candidates.")
     device: str = Field(default="auto", description="cpu, cuda, or auto: cuda where there is one.")
     workers: int = Field(default=0, ge=0, description="Workers of the local Dask cluster; 0: one a core.")
+    arm_workers: int = Field(default=1, ge=1, description="Arms built side by side on Dask; 1: one after the other.")
     dask_scheduler: str | None = Field(default=None, description="Address of a Dask scheduler; empty: a local cluster.")
     mlflow_uri: str | None = Field(
         default=None, description="An MLflow tracking server; empty: SQLite in the workspace."

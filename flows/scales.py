@@ -158,10 +158,10 @@ def _laptop(seed: int) -> Study:
         rule=PairRule(window_samples=WINDOW_SAMPLES, seed=seed),
         train_windows=560,
         codec_windows=160,
-        shard_rows=20,
+        shard_rows=22,
         clap=SmallClapRecipe(seed=seed),
         arms=scaled(sizes),
-        protocol=_protocol(batches=2, batch_size=20, reference_size=200, seed=seed),
+        protocol=_protocol(batches=2, batch_size=22, reference_size=320, seed=seed),
         seed=seed,
     )
 

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from data_manifests.folder import ListedStem, ListedTrack, list_folder
 from data_manifests.schema import RATE_HZ, Catalogue, Quarantined, Stem, Track
 from data_manifests.splits import assign_splits
 from tasks.audio import UnreadableAudio, probe, read_blocks
+from tasks.whole_files import file_sha256, replacing, write_whole
 
 # Shapes: F frames of a file at its own rate, S channels.
 
@@ -74,7 +74,7 @@ def build_catalogue(root: Path | str, *, heldout_fraction: float, seed: int, map
     reason. Only a corpus with no usable song at all is an error.
     """
     root = Path(root)
-    listing = list_folder(_files(root), lambda path: (root / path).read_text(encoding="utf-8-sig"))
+    listing = list_folder(corpus_files(root), lambda path: (root / path).read_text(encoding="utf-8-sig"))
     listed = [stem for track in listing.tracks for stem in track.stems]
     probed = dict(zip((stem.path for stem in listed), map_(partial(probe_stem, str(root)), listed), strict=True))
     quarantined = tuple(item for item in probed.values() if isinstance(item, Quarantined))
@@ -118,14 +118,14 @@ def probe_stem(root: Path | str, listed: ListedStem) -> Stem | Quarantined:
         flags=tuple(flags),
         activity=tuple(level_db > ACTIVE_DB for level_db in heard.levels_db),
         peak=round(heard.peak, 4),
-        sha256=_sha256(path),
+        sha256=file_sha256(path),
     )
     return _unusable(stem, f"{silence.replace('_', '-')}: no second above {ACTIVE_DB:g} dB") if silence else stem
 
 
 def write_catalogue(catalogue: Catalogue, folder: Path) -> None:
     """`catalogue.json`, canonical and complete, and `catalogue.parquet`, one row per stem, for people."""
-    _replace(folder / "catalogue.json", catalogue_to_json(catalogue).encode())
+    write_whole(folder / "catalogue.json", catalogue_to_json(catalogue).encode())
     catalogue_to_parquet(catalogue, folder / "catalogue.parquet")
 
 
@@ -157,12 +157,8 @@ def catalogue_from_json(text: str) -> Catalogue:
 
 def catalogue_to_parquet(catalogue: Catalogue, path: Path) -> None:
     """One row per stem, in `STEM_ROWS`."""
-    partial_path = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        stem_rows(catalogue).write_parquet(partial_path, metadata={"format": str(CATALOGUE_FORMAT)})
-        partial_path.replace(path)
-    finally:
-        partial_path.unlink(missing_ok=True)
+    with replacing(path) as file:
+        stem_rows(catalogue).write_parquet(file, metadata={"format": str(CATALOGUE_FORMAT)})
 
 
 def stem_rows(catalogue: Catalogue) -> polars.DataFrame:
@@ -280,7 +276,7 @@ def _nothing_usable(root: Path, reported: Sequence[Quarantined]) -> str:
     )
 
 
-def _files(root: Path) -> list[str]:
+def corpus_files(root: Path) -> list[str]:
     if not root.is_dir():
         raise ValueError(f"{root}: there is no such corpus folder; expected one subfolder per song with its stems")
     found, seen = [], set()
@@ -315,14 +311,3 @@ def _track_of(record: dict[str, Any]) -> Track:
 def _stem_of(record: dict[str, Any]) -> Stem:
     activity = tuple(digit == "1" for digit in record["activity"])
     return Stem(**{**record, "tags": tuple(record["tags"]), "flags": tuple(record["flags"]), "activity": activity})
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    partial_path = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial_path.write_bytes(data)
-    partial_path.replace(path)

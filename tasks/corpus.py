@@ -12,10 +12,11 @@ from data_manifests.composer import EmbeddedCorpus, compose, song_record
 from data_manifests.renderer import render
 from tasks.artifact import Artifact
 from tasks.audio import write_flac
+from tasks.catalogue import corpus_files
 from tasks.cluster import fan_out
 from tasks.runtime import Runtime
 from tasks.step import Step
-from tasks.store import file_sha256, write_whole
+from tasks.whole_files import file_sha256, write_whole
 
 STAT_CACHE = "folder-digests.json"
 
@@ -60,7 +61,7 @@ def folder_corpus(folder: Path, workspace: Path) -> Artifact:
     """
     if not folder.is_dir():
         raise CorpusError(f"the corpus {folder} is not a folder; give a folder that holds one folder of stems a song")
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    files = [folder / name for name in corpus_files(folder)]
     if not files:
         raise CorpusError(f"the corpus {folder} holds no files; give a folder that holds one folder of stems a song")
     digests = _digests(folder, files, workspace / STAT_CACHE)

@@ -25,7 +25,7 @@ from tasks.cut import shards_of
 from tasks.runtime import Runtime
 from tasks.shards import read_members, read_shard
 from tasks.step import Step
-from tasks.store import write_whole
+from tasks.whole_files import write_whole
 
 EMBEDDINGS, ROWS = "embeddings.safetensors", "rows.json"
 

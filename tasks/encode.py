@@ -20,7 +20,7 @@ from tasks.fit_codec import load_codec
 from tasks.runtime import Runtime
 from tasks.shards import npy_bytes, read_shard, shard_is_whole, write_shard
 from tasks.step import Step
-from tasks.store import write_whole
+from tasks.whole_files import write_whole
 
 STATISTICS = "statistics.json"
 MEMBERS = ("target", "context")

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import numpy as np
+
 from tasks.artifact import Artifact
-from tasks.examples import first_examples
+from tasks.audio import wav_bytes
+from tasks.examples import first_heard
 from tasks.fingerprint import fingerprint
 from tasks.plots import spectrogram_plot
 from tasks.provenance import embedder_name
@@ -40,20 +43,27 @@ def _run(report: MakeReport, row: ReportRow) -> EvaluationRun:
             "seed": str(report.seed),
             "training": str(trainings[row.arm].key) if row.arm in trainings else "",
         },
-        files=_files(row.candidates, row, report.windows),
+        files=_files(row, report.windows),
     )
 
 
-def _files(candidates: Artifact | None, row: ReportRow, windows: Artifact) -> Callable[[], Mapping[str, bytes]]:
-    """Audio and pictures of the first candidates, made only where the run is; none for a bound."""
-    return partial(_listen, row.arm, row.inputs, candidates, windows) if candidates else dict
+def _files(row: ReportRow, windows: Artifact) -> Callable[[], Mapping[str, bytes]]:
+    """Audio and a picture of the first candidate, made only where the run is; none for a bound."""
+    return partial(_listen, row.candidates, windows, "ctx" in row.inputs.split(",")) if row.candidates else dict
 
 
-def _listen(arm: str, inputs: str, candidates: Artifact, windows: Artifact) -> dict[str, bytes]:
-    files: dict[str, bytes] = {}
-    for example in first_examples(arm, inputs, candidates, windows):
-        files[f"audio/{example.window}-candidate.mp3"] = example.candidate_mp3
-        if example.mixture_mp3:
-            files[f"audio/{example.window}-mixture.mp3"] = example.mixture_mp3
-        files[f"spectrograms/{example.window}.png"] = spectrogram_plot(example.clips, rate_hz=example.rate_hz)
-    return files
+def _listen(candidates: Artifact, windows: Artifact, with_context: bool) -> dict[str, bytes]:
+    heard = first_heard(candidates, windows)
+    clips = {"candidate": heard.candidate_SN}
+    if with_context:
+        clips |= {"context": heard.context_SN, "mixture": heard.context_SN + heard.candidate_SN}
+    files = {
+        f"audio/{heard.window}-{name}.wav": wav_bytes(_within_full_scale(clip))
+        for name, clip in clips.items()
+        if name != "context"
+    }
+    return files | {f"spectrograms/{heard.window}.png": spectrogram_plot(clips, rate_hz=48_000)}
+
+
+def _within_full_scale(audio_SN: np.ndarray) -> np.ndarray:
+    return audio_SN / np.float32(max(1.0, float(np.abs(audio_SN).max())))

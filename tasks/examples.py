@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from tasks.page import Example
 from tasks.shards import read_shard
 
 HEARD_SAMPLES = 480_000
-SHOWN = 2
-"""Prompts shown of a row."""
+SHOWN = 1
+"""Prompts shown of each arm's first row."""
 
 
 def examples_of(made: Sequence[tuple[str, str, Artifact]], windows: Artifact) -> tuple[Example, ...]:
@@ -26,14 +26,30 @@ def examples_of(made: Sequence[tuple[str, str, Artifact]], windows: Artifact) ->
     first_rows: dict[str, tuple[str, Artifact]] = {}
     for arm, inputs, candidates in made:
         first_rows.setdefault(arm, (inputs, candidates))
-    shown = (first_examples(arm, inputs, candidates, windows) for arm, (inputs, candidates) in first_rows.items())
+    shown = (_first_examples(arm, inputs, candidates, windows) for arm, (inputs, candidates) in first_rows.items())
     return tuple(chain.from_iterable(shown))
 
 
-def first_examples(arm: str, inputs: str, candidates: Artifact, windows: Artifact) -> list[Example]:
+def _first_examples(arm: str, inputs: str, candidates: Artifact, windows: Artifact) -> Iterator[Example]:
     """The candidates of the first prompts of one row."""
     pairs = zip(read_shard(shards_of(candidates)[0]), read_shard(shards_of(windows)[0]), strict=False)
-    return [_example(arm, inputs, candidate, window) for candidate, window in islice(pairs, SHOWN)]
+    for candidate, window in islice(pairs, SHOWN):
+        yield _example(arm, inputs, candidate, window)
+
+
+class Heard(NamedTuple):
+    """The first candidate of a row with its context, at their own levels (2, N), and the window's key."""
+
+    window: str
+    candidate_SN: np.ndarray
+    context_SN: np.ndarray
+
+
+def first_heard(candidates: Artifact, windows: Artifact) -> Heard:
+    """What the first prompt of a row was answered with."""
+    candidate, window = (next(read_shard(shards_of(artifact)[0])) for artifact in (candidates, windows))
+    context_SN = _heard(decode_flac(window["context.flac"]))
+    return Heard(window["__key__"], _heard(candidate_audio(candidate)), context_SN)
 
 
 def _example(arm: str, inputs: str, candidate: dict[str, Any], window: dict[str, Any]) -> Example:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -15,6 +14,7 @@ from metrics.protocol import Protocol
 from metrics.table import Score, ScoreTable
 from tasks.columns import Column, scored_columns
 from tasks.provenance import Provenance
+from tasks.whole_files import replacing
 
 SCORES_SCHEMA = "stemwright.scores/1"
 TABLE1_SCHEMA = "stemwright.table1/1"
@@ -166,15 +166,8 @@ def _metadata(schema: str, table: ScoreTable, provenance: Provenance) -> dict[st
 
 def _write(path: Path, frame: pl.DataFrame, metadata: dict[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with scratch.open("wb") as file:
-            frame.write_parquet(file, compression="zstd", metadata=metadata)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with replacing(path) as file:
+        frame.write_parquet(file, compression="zstd", metadata=metadata)
 
 
 def _read(path: Path, schema: str) -> pl.DataFrame:

@@ -22,9 +22,9 @@ from tasks.plots import Curve
 from tasks.provenance import Provenance
 from tasks.runtime import Runtime, code_version
 from tasks.step import Step
-from tasks.store import write_whole
 from tasks.terminal import print_checks, print_table
 from tasks.train import CURVE
+from tasks.whole_files import write_whole
 
 PAGE, SCORES, TABLE1, TABLE_TEXT, CHECKS = "report.html", "scores.parquet", "table1.parquet", "table.txt", "checks.json"
 CHECKED_SCALE = "laptop"  # the scale that the acceptance bounds were measured for

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import tarfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from hashlib import file_digest
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tasks.whole_files import file_sha256, replacing
 
 Sample = Mapping[str, Any]
 """`__key__` (text) and bytes per member, named by its extension: {"target.flac": b"...", "json": b"..."}."""
@@ -46,15 +45,15 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> ShardIndex:
     webdataset's TarWriter is not used: it encodes by extension (pickles included) and leaves atomicity to us.
     """
     keys: list[str] = []
-    with _replaced(path) as file:
+    with replacing(path) as file:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for sample in samples:
                 _add(tar, sample, set(keys))
                 keys.append(sample["__key__"])
         if not keys:
             raise ValueError(f"{path}: a shard needs at least one sample")
-    index = ShardIndex(count=len(keys), bytes=path.stat().st_size, sha256=_sha256(path), keys=tuple(keys))
-    with _replaced(index_path(path)) as file:
+    index = ShardIndex(count=len(keys), bytes=path.stat().st_size, sha256=file_sha256(path), keys=tuple(keys))
+    with replacing(index_path(path)) as file:
         file.write(json.dumps(asdict(index), sort_keys=True).encode())
     return index
 
@@ -170,24 +169,5 @@ def _check_file(path: Path, index: ShardIndex, *, verify: bool) -> None:
         raise BrokenShard(
             f"{path}: {size} bytes, but the index says {index.bytes}: not the whole shard; write it again"
         )
-    if verify and _sha256(path) != index.sha256:
+    if verify and file_sha256(path) != index.sha256:
         raise BrokenShard(f"{path}: its sha256 is not the index's: changed since it was written; write it again")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _replaced(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` when it is complete and on the disk; nothing is left after an error."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

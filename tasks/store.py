@@ -23,6 +23,7 @@ from typing import Any
 from tasks.artifact import Artifact
 from tasks.runtime import Runtime, code_version, package_versions
 from tasks.step import Step
+from tasks.whole_files import file_sha256, write_whole
 
 RECORD = "record.json"
 
@@ -111,22 +112,6 @@ def _write_record(step: Step, scratch: Path, *, summary: dict[str, Any], seconds
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     write_whole(scratch / RECORD, json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode())
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there complete or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _files(folder: Path) -> dict[str, dict[str, Any]]:

@@ -22,7 +22,7 @@ MAY_IMPORT = {
 HOMES = {
     "mlflow": {"tasks/tracking.py"},
     "distributed": {"tasks/cluster.py"},
-    "dask": {"tasks/cluster.py"},
+    "dask": {"tasks/cluster.py", "flows/pipeline.py"},
     "prefect": {"tasks/materialise.py", "flows/pipeline.py"},
     "prefect_dask": {"flows/pipeline.py"},
     "webdataset": {"tasks/shards.py"},

@@ -66,7 +66,8 @@ def test_a_missing_or_empty_corpus_is_named(tmp_path: Path, workspace: str) -> N
 
 def test_a_workspace_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "--workspace" in refused("plan", "--scale", "tiny", "--workspace", str(tmp_path / "file" / "inside"))
+    inside = str(tmp_path / "file" / "inside")
+    assert "--workspace" in refused("reproduce", "--scale", "tiny", "--workspace", inside)
 
 
 def test_the_papers_scale_asks_for_its_clap(workspace: str) -> None:
