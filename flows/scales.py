@@ -130,7 +130,7 @@ def _tiny(seed: int) -> Study:
         shard_rows=3,
         clap=SmallClapRecipe(width=32, channels=(8, 16, 16, 16), steps=10, batch_size=8, seed=seed),
         arms=scaled(sizes),
-        protocol=_protocol(batches=2, batch_size=3, reference_size=12, seed=seed),
+        protocol=replace(_protocol(batches=2, batch_size=3, reference_size=12, seed=seed), bound_batches=4),
         seed=seed,
     )
 

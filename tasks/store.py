@@ -84,6 +84,8 @@ class Store:
         scratch.mkdir(exist_ok=True)
         started = time.monotonic()
         summary = step.run(scratch, runtime) or {}
+        for stray in scratch.rglob("*.partial"):  # what a killed writer of an earlier try left in a resumed folder
+            stray.unlink()
         _write_record(step, scratch, summary=summary, seconds=time.monotonic() - started, runtime=runtime)
         shutil.rmtree(home, ignore_errors=True)  # a damaged result, or nothing
         scratch.rename(home)

@@ -40,6 +40,11 @@ class Write(Step):
         return {"length": len(self.text)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Resumed(Write):
+    resumable: ClassVar[bool] = True
+
+
 @pytest.fixture
 def runtime(tmp_path: Path) -> Runtime:
     return Runtime(workspace=str(tmp_path))
@@ -90,6 +95,17 @@ def test_a_killed_build_is_made_again_and_holds_no_lock(store: Store, step: Writ
     assert process.exitcode == -signal.SIGKILL
     assert store.find(dying) is None
     assert store.build(step, runtime).digest
+
+
+def test_what_a_killed_writer_left_behind_is_no_part_of_a_resumed_result(
+    store: Store, step: Write, runtime: Runtime
+) -> None:
+    clean = store.build(replace(step, counter=step.counter + "2"), runtime)
+    resumed = Resumed(text=step.text, counter=step.counter)
+    scratch = store.root / "write" / f".building-{resumed.key()}"
+    scratch.mkdir(parents=True)
+    (scratch / ".text.txt.123.partial").write_text("hel")
+    assert store.build(resumed, runtime).digest == clean.digest
 
 
 def test_a_damaged_result_is_not_a_hit_and_is_made_again(store: Store, step: Write, runtime: Runtime) -> None:
