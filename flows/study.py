@@ -329,6 +329,7 @@ def _report(
         seed=study.seed,
         protocol=study.protocol,
         corpus=prepared.corpus,
+        catalogue=prepared.catalogue,
         clap=prepared.clap,
         clap_quality=clap_quality(study, prepared, make),
         cross_check=make(

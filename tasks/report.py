@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 from metrics.protocol import Protocol
 from metrics.table import ScoreTable
 from tasks.artifact import Artifact
+from tasks.catalogue import read_catalogue
 from tasks.checks import CheckResult, ClapQuality, check
 from tasks.clap import clap_space
 from tasks.examples import examples_of
@@ -54,6 +55,7 @@ class MakeReport(Step):
     seed: int
     protocol: Protocol
     corpus: Artifact
+    catalogue: Artifact
     clap: Artifact
     clap_quality: Artifact | None
     cross_check: Artifact
@@ -68,7 +70,7 @@ class MakeReport(Step):
         checks = self._checks(table)
         write_scores_parquet(out / SCORES, table, provenance)
         write_table1_parquet(out / TABLE1, table, provenance)
-        (out / TABLE_TEXT).write_text(_printed(table, provenance), encoding="utf-8")
+        (out / TABLE_TEXT).write_text(_printed(table, provenance) + "".join(self._unread()), encoding="utf-8")
         (out / CHECKS).write_text(json.dumps([result._asdict() for result in checks], indent=1), encoding="utf-8")
         (out / PAGE).write_text(render_page(self._page(table, provenance, checks)), encoding="utf-8")
         return {"rows": len(self.rows), "checks_failed": sum(not result.passed for result in checks)}
@@ -102,6 +104,11 @@ class MakeReport(Step):
         told = json.loads((self.clap_quality.path / "quality.json").read_text(encoding="utf-8"))
         return ClapQuality(recall_at_5=told["recall_at_5"], role_accuracy=told["role_accuracy"])
 
+    def _unread(self) -> list[str]:
+        """A line for every file of the corpus that could not be read."""
+        quarantined = read_catalogue(self.catalogue.path).quarantined
+        return [f"left out, unreadable: {item.path}: {item.reason}\n" for item in quarantined]
+
     def _witness(self) -> str:
         told = json.loads((self.cross_check.path / "fad.json").read_text(encoding="utf-8"))
         return (
@@ -117,7 +124,7 @@ class MakeReport(Step):
             checks=checks,
             curves=tuple(curve(name, artifact) for name, artifact in self.trainings),
             examples=examples_of(made, self.windows),
-            notes=(self._witness(),),
+            notes=(self._witness(), *self._unread()),
             commands=(self.command,),
         )
 

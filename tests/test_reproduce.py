@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,8 +154,15 @@ def kill_during(stage: str, command: list[str], workspace: Path) -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not SONGS.is_dir(), reason="the CC0 songs of ../shared/data are not at hand")
-def test_real_songs_give_a_table(tmp_path: Path) -> None:
-    done = stemwright("reproduce", *TINY, "--corpus", str(SONGS), "--arms", "+CLAP_beta", "--workspace", str(tmp_path))
+def test_real_songs_give_a_table_and_a_corrupt_stem_is_reported(tmp_path: Path) -> None:
+    corpus, workspace = tmp_path / "songs", tmp_path / "workspace"
+    shutil.copytree(SONGS, corpus)
+    bad = corpus / "eif_1_hydrogen" / "bass.flac"
+    bad.write_bytes(b"fLaC and no more")
+    done = stemwright(
+        "reproduce", *TINY, "--corpus", str(corpus), "--arms", "+CLAP_beta", "--workspace", str(workspace)
+    )
     assert done.returncode == 0, done.stderr
-    table = read_scores_parquet(tmp_path / "reports" / "tiny-songs-seed0" / "scores.parquet")
+    assert "eif_1_hydrogen/bass.flac" in done.stdout
+    table = read_scores_parquet(workspace / "reports" / "tiny-songs-seed0" / "scores.parquet")
     assert len(table.rows()) == 3 + 4
