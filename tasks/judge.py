@@ -15,7 +15,7 @@ from metrics.protocol import Protocol
 from metrics.score import FAMILIES, CandidateSet, ReferenceSet, score_row
 from metrics.table import Score
 from models.clap import Clap
-from models.clap_quality import clap_quality
+from models.clap_quality import centroid_accuracy, recall_at_k
 from models.conditioning import ClapSource, Conditioning
 from tasks.artifact import Artifact
 from tasks.audio import decode_flac
@@ -24,6 +24,7 @@ from tasks.cluster import fan_out, resident_model
 from tasks.columns import CONTEXT_IGNORED
 from tasks.cut import shards_of
 from tasks.embed import (
+    Embeddings,
     Mixing,
     embed_mixture,
     embed_one,
@@ -215,17 +216,28 @@ class MeasureClap(Step):
 
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
         train, heldout = load_embeddings(self.train), load_embeddings(self.heldout)
-        known = {row.role for row in train.rows}
-        judged = [index for index, row in enumerate(heldout.rows) if row.role in known]
-        quality = clap_quality(
-            audio_NE=heldout.arrays["stem_NE"][judged],
-            text_NE=heldout.arrays["text_NE"][judged],
-            roles=[heldout.rows[index].role for index in judged],
-            reference_audio_RE=train.arrays["stem_NE"],
-            reference_roles=[row.role for row in train.rows],
-        )
-        (out / "quality.json").write_text(json.dumps(asdict(quality)), encoding="utf-8")
-        return asdict(quality)
+        audio_NE, text_NE = heldout.arrays["stem_NE"], heldout.arrays["text_NE"]
+        quality = {
+            "windows": len(heldout.rows),
+            "recall_at_5": recall_at_k(audio_NE, text_NE, k=min(5, len(heldout.rows))),
+            "role_accuracy": _role_accuracy(train, heldout),
+        }
+        (out / "quality.json").write_text(json.dumps(quality), encoding="utf-8")
+        return quality
+
+
+def _role_accuracy(train: Embeddings, heldout: Embeddings) -> float | None:
+    """Share of held-out stems nearest to their own role's training centroid; None where no role is known."""
+    known = {row.role for row in train.rows}
+    judged = [index for index, row in enumerate(heldout.rows) if row.role in known]
+    if not judged:
+        return None
+    return centroid_accuracy(
+        heldout.arrays["stem_NE"][judged],
+        [heldout.rows[index].role for index in judged],
+        reference_RE=train.arrays["stem_NE"],
+        reference_labels=[row.role for row in train.rows],
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,6 +102,8 @@ class MakeReport(Step):
         if self.clap_quality is None:
             return None
         told = json.loads((self.clap_quality.path / "quality.json").read_text(encoding="utf-8"))
+        if told["role_accuracy"] is None:
+            return None
         return ClapQuality(recall_at_5=told["recall_at_5"], role_accuracy=told["role_accuracy"])
 
     def _unread(self) -> list[str]:

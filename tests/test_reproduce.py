@@ -157,12 +157,12 @@ def kill_during(stage: str, command: list[str], workspace: Path) -> None:
 def test_real_songs_give_a_table_and_a_corrupt_stem_is_reported(tmp_path: Path) -> None:
     corpus, workspace = tmp_path / "songs", tmp_path / "workspace"
     shutil.copytree(SONGS, corpus)
-    bad = corpus / "eif_1_hydrogen" / "bass.flac"
+    bad = corpus / "eif_1_hydrogen" / "drums_break_2.flac"
     bad.write_bytes(b"fLaC and no more")
     done = stemwright(
         "reproduce", *TINY, "--corpus", str(corpus), "--arms", "+CLAP_beta", "--workspace", str(workspace)
     )
     assert done.returncode == 0, done.stderr
-    assert "eif_1_hydrogen/bass.flac" in done.stdout
+    assert "left out, unreadable: eif_1_hydrogen/drums_break_2.flac" in done.stdout
     table = read_scores_parquet(workspace / "reports" / "tiny-songs-seed0" / "scores.parquet")
     assert len(table.rows()) == 3 + 4
