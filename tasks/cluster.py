@@ -57,7 +57,7 @@ def fan_out(
             for future in as_completed(futures):
                 future.result()
                 progress.advance()
-        return client.gather(futures)  # type: ignore[no-any-return]  # distributed is untyped
+        return client.gather(futures)
     finally:
         client.cancel(futures)
         if resident:

@@ -157,7 +157,7 @@ class _Player:
         if self._bridge is None:
             raise ValueError(f"{self._step.conditioning.label} needs a bridge, and this arm has none; use +CLAP_beta")
         given = text_BE.to(self._device) if text_BE is not None else None
-        return self._bridge.sample(given, generators(self._step.seed, keys, "bridge"))  # type: ignore[no-any-return]
+        return self._bridge.sample(given, generators(self._step.seed, keys, "bridge"))
 
 
 def generators(seed: int, keys: list[str], purpose: str) -> list[torch.Generator]:

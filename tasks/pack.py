@@ -63,4 +63,4 @@ def load_text(packed: Artifact) -> np.ndarray:
 
 def load_keys(packed: Artifact) -> list[str]:
     """The keys of the packed windows, in order."""
-    return json.loads((packed.path / "keys.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    return json.loads((packed.path / "keys.json").read_text(encoding="utf-8"))

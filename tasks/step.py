@@ -39,7 +39,7 @@ class Step(ABC):
 
     def canonical_identity(self) -> dict[str, Any]:
         """The identity as the record keeps it."""
-        return canonical(self.identity())  # type: ignore[no-any-return]  # a dict of a dict is a dict
+        return canonical(self.identity())
 
     def needs(self) -> Iterator[tuple[str, Artifact]]:
         """The artifacts among the fields and inside their tuples, with their names."""

@@ -55,7 +55,7 @@ class Store:
 
     def record(self, artifact: Artifact) -> dict[str, Any]:
         """The record of one finished result."""
-        return json.loads((artifact.path / RECORD).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        return json.loads((artifact.path / RECORD).read_text(encoding="utf-8"))
 
     def remove(self, stage: str, key: str) -> None:
         """Forget one result. The rename comes first, so that no half of it is ever found."""
