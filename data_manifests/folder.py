@@ -4,56 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import NamedTuple
 
+from data_manifests.listing import VOCAL_REASON, ListedStem, ListedTrack, Listing
 from data_manifests.roles import AUDIO_SUFFIXES, RoleRules, house_rules, is_stem_folder, read_name, shared_title_words
-from data_manifests.schema import Quarantined
+from data_manifests.schema import ListedFile, Quarantined
 from data_manifests.song_file import BadSongFile, SongFile, SongStem, parse_song_file, parse_tags_file
 
 SONG_FILE = "song.json"
 TAGS_FILE = "tags.txt"
-VOCAL_REASON = "vocal: context only, never a target"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListedStem:
-    """A stem as its name and the song's metadata tell it; `path` is relative to the corpus root."""
-
-    id: str
-    path: str
-    role: str
-    is_vocal: bool
-    tags: tuple[str, ...]
-    gain_db: float
-    usable_as_target: bool
-    usable_in_context: bool
-    reason: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListedTrack:
-    """A song as listed. `split` is None unless the song's metadata fixes it."""
-
-    id: str
-    group_id: str
-    split: str | None
-    licence: str
-    tags: tuple[str, ...]
-    stems: tuple[ListedStem, ...]
-
-
-class FolderListing(NamedTuple):
-    """The songs of a folder, and every file that is no stem of any, with the reason."""
-
-    tracks: tuple[ListedTrack, ...]
-    left_out: tuple[Quarantined, ...]
+PLAIN = "plain"
 
 
 def list_folder(
     files: Mapping[str, None] | Sequence[str], read_text: Callable[[str], str], rules: RoleRules | None = None
-) -> FolderListing:
+) -> Listing:
     """The songs among `files`, paths relative to the corpus root with forward slashes.
 
     A folder that itself holds audio is one song, with the audio of its `stems` folder; a folder with a
@@ -74,7 +39,7 @@ def list_folder(
         left_out += rejected
         if track is not None:
             tracks.append(track)
-    return FolderListing(tuple(tracks), tuple(sorted(left_out, key=lambda item: item.path)))
+    return Listing(tuple(tracks), tuple(sorted(left_out, key=lambda item: item.path)))
 
 
 def _list_track(
@@ -108,6 +73,7 @@ def _track(folder: str, song: SongFile, stems: Iterable[ListedStem]) -> ListedTr
         id=track_id,
         group_id=song.group or track_id,
         split=song.split,
+        corpus=PLAIN,
         licence=song.licence or "unknown",
         tags=song.tags,
         stems=tuple(stems),
@@ -128,11 +94,10 @@ def _list_stem(path: str, stem_id: str, song: SongFile, entry: SongStem | None, 
     tags = (entry.tags if entry else ()) or song.file_tags.get(name, ()) or _tags_of_name(name, role)
     return ListedStem(
         id=stem_id,
-        path=path,
+        files=(ListedFile(path=path, gain_db=entry.gain_db if entry else 0.0),),
         role="vocal" if is_vocal and role == "other" else role,
         is_vocal=is_vocal,
         tags=tags,
-        gain_db=entry.gain_db if entry else 0.0,
         usable_as_target=reason is None,
         usable_in_context=entry.usable_in_context if entry else True,
         reason=reason,

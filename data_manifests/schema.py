@@ -38,43 +38,78 @@ class Source:
     licence: str
 
 
+SIDES = ("both", "left", "right")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedFile:
+    """One audio stream that makes a stem, alone or added to others, as a listing names it.
+
+    `path` is relative to the corpus root, with forward slashes; `stream` counts the audio streams of a container
+    from 0. `side` says which channel of the stem a mono file of a left-right pair is. `start_s` is where the file
+    begins on the track's timeline.
+    """
+
+    path: str
+    stream: int = 0
+    side: str = "both"
+    gain_db: float = 0.0
+    start_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StemFile(ListedFile):
+    """A listed file as it was found: its channels, frames and rate, and the digest of the whole file."""
+
+    channels: int
+    rate_hz: int
+    frames: int
+    sha256: str
+
+    @property
+    def end_samples(self) -> int:
+        """Where the file ends on the track's 48 kHz timeline."""
+        return round(self.start_s * RATE_HZ) + -(-self.frames * RATE_HZ // self.rate_hz)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stem:
-    """One instrument's audio inside a track.
+    """One instrument's audio inside a track: the sum of its files, each with its gain.
 
-    `path` is relative to the corpus root, with forward slashes. `frames`, `channels` and `rate_hz` describe the
-    file as found; `activity` has one truth value per whole or part second of the track's 48 kHz timeline.
-    `reason` says why the stem is not usable as a target or context, and is None when it is usable as both.
+    `activity` has one truth value per whole or part second of the track's 48 kHz timeline. `reason` says why the
+    stem is not usable as a target or context, and is None when it is usable as both.
     """
 
     id: str
-    path: str
+    files: tuple[StemFile, ...]
     role: str
     is_vocal: bool
     usable_as_target: bool
     usable_in_context: bool
     reason: str | None
     tags: tuple[str, ...]
-    gain_db: float
-    channels: int
-    rate_hz: int
-    frames: int
     flags: tuple[str, ...]
     activity: tuple[bool, ...]
     peak: float
-    sha256: str
+
+    @property
+    def end_samples(self) -> int:
+        """Where the last of its files ends on the track's 48 kHz timeline."""
+        return max(file.end_samples for file in self.files)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
     """One multitrack recording. `frames` is its length at 48 kHz: that of its longest stem.
 
+    `corpus` names the layout that it was read by (`musdb18`, `slakh2100`, `plain`, ...).
     Tracks of one `group_id` (the same song, artist or composition) never fall into two splits.
     """
 
     id: str
     group_id: str
     split: str
+    corpus: str
     licence: str
     tags: tuple[str, ...]
     frames: int

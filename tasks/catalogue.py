@@ -15,8 +15,9 @@ import numpy as np
 import polars
 from numpy.typing import NDArray
 
-from data_manifests.folder import ListedStem, ListedTrack, list_folder
-from data_manifests.schema import RATE_HZ, Catalogue, Quarantined, Stem, Track
+from data_manifests.folder import list_folder
+from data_manifests.listing import ListedStem, ListedTrack
+from data_manifests.schema import RATE_HZ, Catalogue, Quarantined, Stem, StemFile, Track
 from data_manifests.splits import assign_splits
 from tasks.audio import UnreadableAudio, probe, read_blocks
 from tasks.whole_files import file_sha256, replacing, write_whole
@@ -33,19 +34,34 @@ SILENT_DB = -80.0
 CLIPPED_RUN = 3
 """So many samples in a row at full scale are taken as clipping."""
 
-CATALOGUE_FORMAT = 1
+CATALOGUE_FORMAT = 2
 """Raised when the fields of catalogue.json or catalogue.parquet change."""
+
+FILE_ROW = polars.Struct(
+    {
+        "path": polars.String,
+        "stream": polars.Int32,
+        "side": polars.String,
+        "gain_db": polars.Float64,
+        "start_s": polars.Float64,
+        "channels": polars.Int32,
+        "rate_hz": polars.Int32,
+        "frames": polars.Int64,
+        "sha256": polars.String,
+    }
+)
 
 STEM_ROWS = polars.Schema(
     {  # type: ignore[arg-type]  # polars' stubs refuse nested types in a dict
         "track_id": polars.String,
         "group_id": polars.String,
         "split": polars.String,
+        "corpus": polars.String,
         "licence": polars.String,
         "track_tags": polars.List(polars.String),
         "track_s": polars.Float64,
         "stem_id": polars.String,
-        "path": polars.String,
+        "files": polars.List(FILE_ROW),
         "role": polars.String,
         "is_vocal": polars.Boolean,
         "usable_as_target": polars.Boolean,
@@ -53,13 +69,8 @@ STEM_ROWS = polars.Schema(
         "reason": polars.String,
         "tags": polars.List(polars.String),
         "flags": polars.List(polars.String),
-        "gain_db": polars.Float64,
-        "channels": polars.Int32,
-        "rate_hz": polars.Int32,
-        "frames": polars.Int64,
         "active_s": polars.Int32,
         "peak": polars.Float64,
-        "sha256": polars.String,
     }
 )
 """One row per stem of catalogue.parquet, for people; catalogue.json is what later stages read."""
@@ -76,12 +87,12 @@ def build_catalogue(root: Path | str, *, heldout_fraction: float, seed: int, map
     root = Path(root)
     listing = list_folder(corpus_files(root), lambda path: (root / path).read_text(encoding="utf-8-sig"))
     listed = [stem for track in listing.tracks for stem in track.stems]
-    probed = dict(zip((stem.path for stem in listed), map_(partial(probe_stem, str(root)), listed), strict=True))
+    probed = dict(zip(listed, map_(partial(probe_stem, str(root)), listed), strict=True))
     quarantined = tuple(item for item in probed.values() if isinstance(item, Quarantined))
     tracks: list[Track] = []
     unusable: list[Quarantined] = []
     for track in listing.tracks:
-        stems = [probed[stem.path] for stem in track.stems]
+        stems = [probed[stem] for stem in track.stems]
         found = _track(track, [stem for stem in stems if isinstance(stem, Stem)])
         reason = _why_unusable(found.stems)
         if reason is None:
@@ -99,26 +110,29 @@ def build_catalogue(root: Path | str, *, heldout_fraction: float, seed: int, map
 
 
 def probe_stem(root: Path | str, listed: ListedStem) -> Stem | Quarantined:
-    """The stem as its file is, read once from beginning to end; Quarantined if it is no sound audio."""
-    path = Path(root) / listed.path
+    """The stem as its files are, each read once from beginning to end; Quarantined if one is no sound audio."""
+    (file,) = listed.files
+    path = Path(root) / file.path
     try:
         info = probe(path)
-        heard = _listen(path, info.rate_hz, gain=10.0 ** (listed.gain_db / 20.0))
+        heard = _listen(path, info.rate_hz, gain=10.0 ** (file.gain_db / 20.0))
     except UnreadableAudio as error:
-        return Quarantined(path=listed.path, reason=str(error).removeprefix(f"{path}: "))
-    silence = _silence(heard.levels_db)
-    flags = [silence] if silence else []
-    flags += ["mono"] if heard.is_mono else []
-    flags += ["clipped"] if heard.is_clipped else []
-    stem = Stem(
-        **asdict(listed),
+        return Quarantined(path=file.path, reason=str(error).removeprefix(f"{path}: "))
+    found = StemFile(
+        **asdict(file),
         channels=info.channels,
         rate_hz=info.rate_hz,
         frames=info.frames,
-        flags=tuple(flags),
+        sha256=file_sha256(path),
+    )
+    silence = _silence(heard.levels_db)
+    flags = [*listed.flags, silence] if silence else [*listed.flags]
+    flags += ["mono"] if heard.is_mono else []
+    flags += ["clipped"] if heard.is_clipped else []
+    stem = Stem(
+        **{**vars(listed), "files": (found,), "flags": tuple(flags)},
         activity=tuple(level_db > ACTIVE_DB for level_db in heard.levels_db),
         peak=round(heard.peak, 4),
-        sha256=file_sha256(path),
     )
     return _unusable(stem, f"{silence.replace('_', '-')}: no second above {ACTIVE_DB:g} dB") if silence else stem
 
@@ -204,7 +218,7 @@ def _silence(levels_db: Sequence[float]) -> str | None:
 
 def _track(listed: ListedTrack, stems: Sequence[Stem]) -> Track:
     """The song on one timeline: as long as its longest stem, the activity of shorter ones padded with silence."""
-    frames = max((-(-stem.frames * RATE_HZ // stem.rate_hz) for stem in stems), default=0)
+    frames = max((stem.end_samples for stem in stems), default=0)
     seconds = -(-frames // RATE_HZ)
     padded = [
         replace(stem, activity=stem.activity + (False,) * (seconds - len(stem.activity)))
@@ -214,6 +228,7 @@ def _track(listed: ListedTrack, stems: Sequence[Stem]) -> Track:
         id=listed.id,
         group_id=listed.group_id,
         split=listed.split or "train",  # decided for all songs together, in build_catalogue
+        corpus=listed.corpus,
         licence=listed.licence,
         tags=listed.tags,
         frames=frames,
@@ -237,19 +252,24 @@ def _without_copies(stems: Sequence[Stem]) -> list[Stem]:
 
     A vocal name on any of the copies makes the first one vocal, and so no target.
     """
-    vocal = {stem.sha256 for stem in stems if stem.is_vocal}
-    first: dict[str, Stem] = {}
+    vocal = {_bytes_of(stem) for stem in stems if stem.is_vocal}
+    first: dict[tuple[str, ...], Stem] = {}
     kept = []
     for stem in stems:
-        original = first.setdefault(stem.sha256, stem)
+        original = first.setdefault(_bytes_of(stem), stem)
         if original is not stem:
             copy = replace(stem, flags=(*stem.flags, f"duplicate_of:{original.id}"))
             kept.append(_unusable(copy, f"the same bytes as {original.id}") if copy.usable_in_context else copy)
-        elif stem.sha256 in vocal and stem.usable_as_target:
+        elif _bytes_of(stem) in vocal and stem.usable_as_target:
             kept.append(replace(stem, is_vocal=True, usable_as_target=False, reason="the same bytes as a vocal stem"))
         else:
             kept.append(stem)
     return kept
+
+
+def _bytes_of(stem: Stem) -> tuple[str, ...]:
+    """What the stem is made of: equal for equal files, whatever their names."""
+    return tuple(f"{file.sha256}/{file.stream}" for file in stem.files)
 
 
 def _unusable(stem: Stem, reason: str) -> Stem:
@@ -297,6 +317,7 @@ def _row(track: Track, stem: Stem) -> dict[str, Any]:
         "track_id": track.id,
         "group_id": track.group_id,
         "split": track.split,
+        "corpus": track.corpus,
         "licence": track.licence,
         "track_tags": track.tags,
         "track_s": round(track.frames / RATE_HZ, 3),
@@ -310,4 +331,6 @@ def _track_of(record: dict[str, Any]) -> Track:
 
 def _stem_of(record: dict[str, Any]) -> Stem:
     activity = tuple(digit == "1" for digit in record["activity"])
-    return Stem(**{**record, "tags": tuple(record["tags"]), "flags": tuple(record["flags"]), "activity": activity})
+    files = tuple(StemFile(**file) for file in record["files"])
+    tags, flags = tuple(record["tags"]), tuple(record["flags"])
+    return Stem(**{**record, "files": files, "tags": tags, "flags": flags, "activity": activity})

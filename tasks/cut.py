@@ -23,6 +23,7 @@ class CatalogueCorpus(Step):
     """What a corpus holds, what was left out and why."""
 
     stage: ClassVar[str] = "catalogue"
+    version: ClassVar[int] = 2
 
     corpus: Artifact
     heldout_fraction: float

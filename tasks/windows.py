@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_manifests.pairs import Pair, PairRule, tag_text
-from data_manifests.schema import Stem, Track
+from data_manifests.schema import RATE_HZ, Stem, StemFile, Track
 from tasks.audio import flac_bytes, headroom_gain, read_window
 from tasks.shards import json_bytes
 
@@ -84,8 +84,20 @@ def window_members(sample: WindowSample) -> dict[str, Any]:
 
 
 def _stem_window(root: Path | str, stem: Stem, start_samples: int, rule: PairRule) -> NDArray[np.float32]:
-    audio_SN = read_window(Path(root) / stem.path, start_samples, rule.window_samples)
-    return audio_SN if stem.gain_db == 0.0 else audio_SN * np.float32(10.0 ** (stem.gain_db / 20.0))
+    """The window of a stem: that of each of its files, placed, levelled and added up."""
+    first, *others = (_file_window(Path(root), file, start_samples, rule.window_samples) for file in stem.files)
+    for audio_SN in others:
+        first += audio_SN
+    return first
+
+
+def _file_window(root: Path, file: StemFile, start_samples: int, samples: int) -> NDArray[np.float32]:
+    audio_SN = read_window(root / file.path, start_samples - round(file.start_s * RATE_HZ), samples)
+    if file.gain_db:
+        audio_SN *= np.float32(10.0 ** (file.gain_db / 20.0))
+    if file.side != "both":
+        audio_SN[1 if file.side == "left" else 0] = 0.0
+    return audio_SN
 
 
 def _record(track: Track, target: Stem, pair: Pair, rule: PairRule) -> dict[str, Any]:

@@ -67,7 +67,8 @@ def test_a_sound_corpus_is_catalogued_whole(build):
     assert {track.split for track in catalogue.tracks} == {"train", "heldout"}
     assert not catalogue.quarantined and not catalogue.left_out
     stem = catalogue.tracks[0].stems[0]
-    assert (stem.id, stem.role, stem.channels, stem.rate_hz, stem.frames) == ("bass", "bass", 2, RATE_HZ, 3 * RATE_HZ)
+    (file,) = stem.files
+    assert (stem.id, stem.role, file.channels, file.rate_hz, file.frames) == ("bass", "bass", 2, RATE_HZ, 3 * RATE_HZ)
     assert stem.peak == pytest.approx(0.1, abs=1e-3) and stem.activity == (True,) * 3 and stem.flags == ()
     assert catalogue.tracks[0].frames == 3 * 48_000
 
@@ -228,7 +229,7 @@ def test_three_real_songs_read_as_their_artist_described_them():
             stem["file"]: stem for stem in json.loads((SHARED / "songs" / track.id / "song.json").read_text())["stems"]
         }
         for stem in track.stems:
-            described = song[Path(stem.path).name]
+            described = song[Path(stem.files[0].path).name]
             assert stem.is_vocal == any("Vocals" in category for category in described["category"])
             assert sum(stem.activity) / len(stem.activity) == pytest.approx(described["activity"], abs=1.5 / 32)
             assert stem.peak == pytest.approx(described["peak"], abs=2e-3)

@@ -32,7 +32,7 @@ def song(listed):
 def test_each_folder_with_audio_is_a_song_at_any_depth(listed):
     listing = listed("one/kick.wav", "one/vox.wav", "artist/album/two/bass.flac", "artist/album/two/pad.flac")
     assert [track.id for track in listing.tracks] == ["artist/album/two", "one"]
-    assert [stem.path for stem in listing.tracks[1].stems] == ["one/kick.wav", "one/vox.wav"]
+    assert [stem.files[0].path for stem in listing.tracks[1].stems] == ["one/kick.wav", "one/vox.wav"]
 
 
 def test_a_folder_that_itself_holds_audio_is_one_song(listed):
@@ -100,7 +100,7 @@ def test_song_json_lists_the_stems_and_overrides_every_name(song):
     assert (track.group_id, track.split, track.licence, track.tags) == ("g", "heldout", "CC0-1.0", ("funk", "happy"))
     drums, mix = track.stems
     assert (drums.role, drums.is_vocal, drums.usable_as_target) == ("lead", True, False)
-    assert (mix.role, mix.gain_db, mix.tags, mix.usable_as_target) == ("keys", -6.0, ("e-piano",), True)
+    assert (mix.role, mix.files[0].gain_db, mix.tags, mix.usable_as_target) == ("keys", -6.0, ("e-piano",), True)
     assert left_out == {
         "a/bass.flac": "not among the stems of its song.json",
         "a/gone.flac": "listed in song.json, but not there",

@@ -9,17 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_manifests.pairs import GRID_SAMPLES, PairPlan, PairRange, PairRule, split_tracks, tag_text
-from data_manifests.schema import RATE_HZ, Stem, Track
+from data_manifests.schema import RATE_HZ, Stem, StemFile, Track
 
 RULE = PairRule(window_samples=2 * RATE_HZ, seed=3)
 
 
+def make_file(path, seconds):
+    return StemFile(path=path, channels=2, rate_hz=RATE_HZ, frames=seconds * RATE_HZ, sha256="0" * 64)
+
+
 def make_stem(name, activity, *, is_vocal=False, role="drums", **changes):
     stem = Stem(
-        id=name, path=f"{name}.flac", role="vocal" if is_vocal else role, is_vocal=is_vocal,
+        id=name, files=(make_file(f"{name}.flac", len(activity)),), role="vocal" if is_vocal else role, is_vocal=is_vocal,
         usable_as_target=not is_vocal,
-        usable_in_context=True, reason=None, tags=(name,), gain_db=0.0, channels=2, rate_hz=RATE_HZ, flags=(), peak=0.5,
-        frames=len(activity) * RATE_HZ, activity=tuple(activity), sha256="0" * 64,
+        usable_in_context=True, reason=None, tags=(name,), flags=(), peak=0.5, activity=tuple(activity),
     )  # fmt: skip
     return replace(stem, **changes)
 
@@ -27,7 +30,7 @@ def make_stem(name, activity, *, is_vocal=False, role="drums", **changes):
 def make_track(name, *stems, seconds=None, split="train"):
     seconds = seconds or max(len(stem.activity) for stem in stems)
     return Track(
-        id=name, group_id=name, split=split, licence="CC0-1.0", tags=("funk",),
+        id=name, group_id=name, split=split, corpus="plain", licence="CC0-1.0", tags=("funk",),
         frames=round(seconds * RATE_HZ), stems=stems,
     )  # fmt: skip
 
