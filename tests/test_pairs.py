@@ -20,8 +20,8 @@ def make_file(path, seconds):
 
 def make_stem(name, activity, *, is_vocal=False, role="drums", **changes):
     stem = Stem(
-        id=name, files=(make_file(f"{name}.flac", len(activity)),), role="vocal" if is_vocal else role, is_vocal=is_vocal,
-        usable_as_target=not is_vocal,
+        id=name, files=(make_file(f"{name}.flac", len(activity)),), role="vocal" if is_vocal else role,
+        is_vocal=is_vocal, usable_as_target=not is_vocal,
         usable_in_context=True, reason=None, tags=(name,), flags=(), peak=0.5, activity=tuple(activity),
     )  # fmt: skip
     return replace(stem, **changes)
