@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from data_manifests.listing import VOCAL_REASON, ListedStem, ListedTrack, Listing
-from data_manifests.roles import AUDIO_SUFFIXES, RoleRules, house_rules, is_stem_folder, read_name, shared_title_words
+from data_manifests.roles import (
+    AUDIO_SUFFIXES,
+    STEM_CONTAINERS,
+    RoleRules,
+    house_rules,
+    is_stem_folder,
+    read_name,
+    shared_title_words,
+)
 from data_manifests.schema import ListedFile, Quarantined
 from data_manifests.song_file import BadSongFile, SongFile, SongStem, parse_song_file, parse_tags_file
 
@@ -33,13 +41,13 @@ def list_folder(
             f"{', '.join(sorted(AUDIO_SUFFIXES))}. Give a folder with one subfolder per song, one audio file per stem."
         )
     left_out = [Quarantined(path=path, reason=_not_audio(path)) for path in visible if not _is_known(path)]
-    tracks = []
+    tracks, present = [], set(visible)
     for folder, paths in _songs(visible, rules).items():
-        track, rejected = _list_track(folder, paths, set(visible), read_text, rules)
+        track, rejected = _list_track(folder, paths, present, read_text, rules)
         left_out += rejected
         if track is not None:
             tracks.append(track)
-    return Listing(tuple(tracks), tuple(sorted(left_out, key=lambda item: item.path)))
+    return Listing(tuple(tracks), tuple(sorted(left_out, key=lambda item: item.path)), PLAIN)
 
 
 def _list_track(
@@ -77,6 +85,7 @@ def _track(folder: str, song: SongFile, stems: Iterable[ListedStem]) -> ListedTr
         licence=song.licence or "unknown",
         tags=song.tags,
         stems=tuple(stems),
+        labels=song.labels,
     )
 
 
@@ -160,6 +169,8 @@ def _tags_of_name(name: str, role: str) -> tuple[str, ...]:
 
 
 def _not_audio(path: str) -> str:
+    if path.lower().endswith(STEM_CONTAINERS):
+        return "a stem file, which holds a mix and several stems: keep stem files in a corpus of their own"
     suffix = PurePosixPath(path).suffix
     return f"not read as audio ({suffix or 'no suffix'}); if it is, convert it to FLAC or WAV"
 
@@ -169,7 +180,8 @@ def _is_known(path: str) -> bool:
 
 
 def _is_audio(path: str) -> bool:
-    return PurePosixPath(path).suffix.lower().removeprefix(".") in AUDIO_SUFFIXES
+    suffix = PurePosixPath(path).suffix.lower().removeprefix(".")
+    return suffix in AUDIO_SUFFIXES and not path.lower().endswith(STEM_CONTAINERS)
 
 
 def _is_hidden(path: str) -> bool:

@@ -36,10 +36,12 @@ class ListedTrack:
     licence: str
     tags: tuple[str, ...]
     stems: tuple[ListedStem, ...]
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 class Listing(NamedTuple):
-    """The songs of a corpus, and every file that is no stem of any, with the reason."""
+    """The songs of a corpus, every file that is no stem of any, with the reason, and the layout it was read by."""
 
     tracks: tuple[ListedTrack, ...]
     left_out: tuple[Quarantined, ...]
+    layout: str

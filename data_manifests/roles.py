@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from importlib.resources import files
 from itertools import pairwise
 from typing import NamedTuple
@@ -17,9 +17,15 @@ from data_manifests.schema import ROLES
 Phrase = tuple[str, ...]
 
 AUDIO_SUFFIXES = frozenset(
-    ("wav", "wave", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "aifc", "caf", "w64", "rf64", "au", "snd")
+    (
+        *("wav", "wave", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "aifc", "caf", "w64", "rf64", "au", "snd"),
+        *("m4a", "aac"),
+    )
 )
-"""What libsndfile 1.2 reads; anything else is reported, not guessed at."""
+"""What libsndfile 1.2 reads, and what PyAV's wheels read beside it; anything else, such as a film, is reported."""
+
+STEM_CONTAINERS = (".stem.mp4", ".stem.m4a")
+"""Native Instruments' stem files: a mix and several stems in one file."""
 
 
 class NameReading(NamedTuple):
@@ -39,14 +45,25 @@ class NameReading(NamedTuple):
         return self.roles[0] if self.roles else "other"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RoleRules:
-    """The rule table: phrases of words with the role or the reason they stand for."""
+    """The rule table: phrases of words with the role or the reason they stand for. A table equals only itself."""
 
     roles: dict[Phrase, str]
     leave_out: dict[Phrase, str]
     leave_out_alone: dict[Phrase, str]
     stem_folders: frozenset[str]
+
+    @cached_property
+    def role_order(self) -> tuple[str, ...]:
+        """The roles as the table lists them; of several in a name, the first is the stem's."""
+        return tuple(dict.fromkeys(self.roles.values()))
+
+    @cached_property
+    def longest_first(self) -> tuple[tuple[str, Phrase, str], ...]:
+        """The phrases of the roles as letters, words and role, those of most words first."""
+        ordered = sorted(self.roles, key=len, reverse=True)
+        return tuple(("".join(phrase), phrase, self.roles[phrase]) for phrase in ordered)
 
 
 @cache
@@ -69,6 +86,7 @@ def parse_rules(text: str) -> RoleRules:
     )
 
 
+@lru_cache(maxsize=1 << 16)  # a corpus has the same few names in every song
 def read_name(name: str, rules: RoleRules, *, title_words: int = 0) -> NameReading:
     """What the words of `name` (a file name without folders, or any phrase) say about a stem.
 
@@ -120,16 +138,20 @@ def _roles_of(words: Sequence[str], rules: RoleRules) -> tuple[str, ...]:
     """All roles that the words name, in the table's order; a longer phrase uses up the words it matched."""
     free = list(words)
     found: set[str] = set()
-    for phrase in sorted(rules.roles, key=len, reverse=True):
+    letters = "".join(words)
+    for phrase_letters, phrase, role in rules.longest_first:
+        if phrase_letters not in letters:
+            continue  # nearly all phrases; names are read by the hundred thousand
         for place in _places(free, phrase):
-            found.add(rules.roles[phrase])
+            found.add(role)
             free[place] = [""] * (place.stop - place.start)
-    return tuple(role for role in dict.fromkeys(rules.roles.values()) if role in found)
+    return tuple(role for role in rules.role_order if role in found)
 
 
 def _reason_to_leave_out(words: Sequence[str], rules: RoleRules) -> str | None:
+    letters = "".join(words)
     for phrase, reason in rules.leave_out.items():
-        if _places(words, phrase):
+        if "".join(phrase) in letters and _places(words, phrase):
             return f"the name says {' '.join(phrase)!r}: {reason}"
     whole = [phrase for phrase in rules.leave_out_alone if any(_same_word(word, phrase[0]) for word in words)]
     if words and len(whole) == len(set(words)):

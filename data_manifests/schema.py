@@ -77,7 +77,8 @@ class Stem:
     """One instrument's audio inside a track: the sum of its files, each with its gain.
 
     `activity` has one truth value per whole or part second of the track's 48 kHz timeline. `reason` says why the
-    stem is not usable as a target or context, and is None when it is usable as both.
+    stem is not usable as a target or context, and is None when it is usable as both. `loudness_lufs` is None for what
+    is silent or shorter than 400 ms; below `band_limit_hz` lie 99.9 % of the power (None: digital silence).
     """
 
     id: str
@@ -91,6 +92,8 @@ class Stem:
     flags: tuple[str, ...]
     activity: tuple[bool, ...]
     peak: float
+    loudness_lufs: float | None = None
+    band_limit_hz: int | None = None
 
     @property
     def end_samples(self) -> int:
@@ -103,7 +106,8 @@ class Track:
     """One multitrack recording. `frames` is its length at 48 kHz: that of its longest stem.
 
     `corpus` names the layout that it was read by (`musdb18`, `slakh2100`, `plain`, ...).
-    Tracks of one `group_id` (the same song, artist or composition) never fall into two splits.
+    Tracks of one `group_id` (the same song, artist or composition) never fall into two splits. `labels` are what is
+    known of it by name (`style`, `bpm`, `key`), for evaluation: no model sees them, unlike `tags`.
     """
 
     id: str
@@ -114,6 +118,7 @@ class Track:
     tags: tuple[str, ...]
     frames: int
     stems: tuple[Stem, ...]
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,7 @@ class SongFile:
     tags: tuple[str, ...] = ()
     stems: tuple[SongStem, ...] | None = None
     file_tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    labels: tuple[tuple[str, str], ...] = ()
 
     def stem_of(self, file: str) -> SongStem | None:
         """The entry of the file, a path inside the song's folder."""
@@ -63,6 +64,7 @@ def parse_song_file(text: str) -> SongFile:
         licence=_text(record, "licence") or _text(record, "license"),
         tags=_song_tags(record),
         stems=None if stems is None else tuple(_parse_stem(stem) for stem in stems),
+        labels=_labels(record),
     )
 
 
@@ -124,6 +126,14 @@ def _song_tags(record: dict[str, Any]) -> tuple[str, ...]:
     tempo = (f"{bpm:g} bpm",) if isinstance(bpm, (int, float)) and not isinstance(bpm, bool) else ()
     key = _text(record, "key")
     return (*_words(record, "genre_words"), *((key,) if key else ()), *tempo)
+
+
+def _labels(record: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What the file says of style, tempo and key, as texts; a value of another kind is no label."""
+    bpm = record.get("bpm")
+    is_tempo = isinstance(bpm, (int, float)) and not isinstance(bpm, bool) and 0 < bpm < math.inf
+    known = {"style": record.get("style"), "bpm": f"{bpm:g}" if is_tempo else None, "key": record.get("key")}
+    return tuple((name, value.strip()) for name, value in known.items() if isinstance(value, str) and value.strip())
 
 
 def _descriptions(record: dict[str, Any]) -> tuple[str, ...]:

@@ -10,9 +10,11 @@ from typing import Any
 from flows import study as graph
 from flows.request import StudyRequest
 from flows.scales import study_at
+from flows.session import Session
 from models.arms import ARMS, Arm, arm_named
 from tasks.artifact import Artifact, planned
 from tasks.recipes import dump_recipe
+from tasks.report import MakeReport
 from tasks.step import Step
 from tasks.store import Store
 
@@ -50,6 +52,14 @@ def plan_lines(request: StudyRequest) -> Iterator[str]:
     yield from lines
     ready = sum(line.startswith("there") for line in lines)
     yield f"{ready} of {len(lines)} results are there"
+
+
+def standing_report(ready: Session) -> tuple[MakeReport, Artifact] | None:
+    """The finished report of a study of which every result is there; None where anything is to be built."""
+    store = Store(ready.runtime.root / "artifacts")
+    step = ready.report(_Planner(store).make)
+    report = store.find(step)
+    return (step, report) if report else None
 
 
 def arm_json(name: str, scale: str) -> str:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from flows.scales import SCALES, only_arms, study_at
+from data_manifests.layouts import LAYOUTS, layout_named
+from flows.scales import CLAPS, SCALES, only_arms, study_at
 from flows.study import Study
 from models.arms import Arm
 from models.conditioning import Conditioning
 from tasks.artifact import Artifact
 from tasks.clap import LaionClapRecipe
-from tasks.corpus import folder_corpus
+from tasks.corpus import folder_corpus, joined_corpora
 from tasks.runtime import Runtime, default_workers
+from tasks.soundfont import soundfont_digest
 from tasks.whole_files import file_sha256
+
+LAYOUT_NAMES = tuple(layout.name for layout in LAYOUTS)
 
 
 class RequestError(ValueError):
@@ -31,8 +36,14 @@ class StudyRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     scale: str = Field(default="laptop", description=f"The size of the whole study: {', '.join(SCALES)}.")
-    corpus: str | None = Field(
-        default=None, description="A folder with one folder of stems a song; empty: the embedded corpus."
+    corpus: tuple[str, ...] = Field(
+        default=(), description="Folders of multitrack recordings, in any known layout; empty: the embedded corpus."
+    )
+    layout: tuple[str, ...] = Field(
+        default=(), description=f"The layout of each folder: auto, {', '.join(LAYOUT_NAMES)}; empty: recognised."
+    )
+    weight: tuple[float, ...] = Field(
+        default=(), description="Each folder's share of the pairs, in any unit; empty: all songs take turns."
     )
     arms: tuple[str, ...] = Field(default=(), description="Arms to run, by the paper's names; empty: all five.")
     conditionings: tuple[str, ...] = Field(
@@ -41,11 +52,22 @@ class StudyRequest(BaseModel):
     workspace: str = Field(default="workspace", description="Where results, the MLflow database and reports live.")
     seed: int = Field(default=0, ge=0, description="Seeds corpus, pairs, training and candidates.")
     device: str = Field(default="auto", description="cpu, cuda, or auto: cuda where there is one.")
+    soundfont: str | None = Field(
+        default=None, description="An .sf2 or .sf3 file that plays the embedded songs, or a corpus of MIDI files."
+    )
+    shard_root: str | None = Field(
+        default=None, description="Where windows and latents go: a folder or a URL such as s3://bucket/prefix."
+    )
+    fused: bool = Field(default=False, description="Keep no training windows: cut them whenever they are heard.")
     workers: int = Field(default=0, ge=0, description="Workers of the local Dask cluster; 0: one a core.")
     arm_workers: int = Field(default=1, ge=1, description="Arms built side by side on Dask; 1: one after the other.")
     dask_scheduler: str | None = Field(default=None, description="Address of a Dask scheduler; empty: a local cluster.")
     mlflow_uri: str | None = Field(
         default=None, description="An MLflow tracking server; empty: SQLite in the workspace."
+    )
+    clap: str = Field(
+        default="auto",
+        description=f"Who judges: {', '.join(CLAPS)}; auto: LAION's if given, else the small one of the scale.",
     )
     laion_checkpoint: str | None = Field(
         default=None, description="A local LAION-CLAP checkpoint; the paper's scale needs it."
@@ -58,12 +80,42 @@ class StudyRequest(BaseModel):
     def _names_exist(self) -> Self:
         if self.scale not in SCALES:
             raise ValueError(f"there is no scale {self.scale!r}; the scales are {', '.join(SCALES)}")
+        for field in ("layout", "weight"):
+            given = len(getattr(self, field))
+            if given not in (0, len(self.corpus)):
+                raise ValueError(f"{len(self.corpus)} corpora, {given} of --{field}: give one for each, or none")
+        for name in self.layout:
+            if name != "auto":
+                layout_named(name)
         return self
 
     def study(self) -> Study:
         """The study at this scale with these arms. Raises ValueError for an unknown arm or a missing checkpoint."""
-        study = study_at(self.scale, seed=self.seed, laion=self._laion())
+        study = study_at(self.scale, seed=self.seed, clap=self.clap, laion=self._laion())
+        named = self._corpora()
+        study = replace(
+            study,
+            fused=self.fused,
+            soundfont_sha256=soundfont_digest(Path(self.soundfont)) if self.soundfont else None,
+            layouts=tuple((name, self._layout(place)) for place, name in enumerate(named)) or study.layouts,
+            rule=replace(study.rule, weights=tuple(zip(named, self.weight, strict=True)) if self.weight else ()),
+        )
         return only_arms(study, self.arms) if self.arms else study
+
+    def _corpora(self) -> dict[str, Path]:
+        """The user's folders by name; a single one has none. Two of one name are told apart by their place."""
+        folders = [Path(corpus) for corpus in self.corpus]
+        if len(folders) < 2:
+            return {"": folders[0]} if folders else {}
+        names = [folder.resolve().name for folder in folders]
+        return {
+            name if names.count(name) == 1 else f"{name}-{place + 1}": folder
+            for place, (name, folder) in enumerate(zip(names, folders, strict=True))
+        }
+
+    def _layout(self, place: int) -> str | None:
+        asked = self.layout[place] if self.layout else "auto"
+        return None if asked == "auto" else asked
 
     def conditionings_of(self, arm: Arm) -> tuple[Conditioning, ...]:
         """The rows of an arm that were asked for."""
@@ -80,14 +132,19 @@ class StudyRequest(BaseModel):
 
     def name(self) -> str:
         """What the report of this request is called: scale, corpus and seed."""
-        corpus = Path(self.corpus).resolve().name if self.corpus else "embedded"
+        corpus = "+".join(Path(corpus).resolve().name for corpus in self.corpus) or "embedded"
         return f"{self.scale}-{corpus}-seed{self.seed}"
 
     def command_line(self) -> str:
         """The command that makes the same table again."""
         asked = [("--scale", self.scale), ("--seed", str(self.seed))]
         asked += [("--arms", arm) for arm in self.arms] + [("--conditionings", row) for row in self.conditionings]
-        asked += [("--corpus", "DIR")] if self.corpus else []
+        asked += [("--clap", self.clap)] if self.clap != "auto" else []
+        for place in range(len(self.corpus)):
+            asked.append(("--corpus", f"DIR{place + 1 if place else ''}"))
+        asked += [("--soundfont", "FONT")] if self.soundfont else []
+        asked += [("--layout", layout) for layout in self.layout]
+        asked += [("--weight", f"{weight:g}") for weight in self.weight]
         return shlex.join(["stemwright", "reproduce", *chain.from_iterable(asked)])
 
     def runtime(self) -> Runtime:
@@ -104,12 +161,13 @@ class StudyRequest(BaseModel):
         cores = default_workers()
         return Runtime(
             workspace=str(root.resolve()),
+            shard_root=self.shard_root,
             device=_device(self.device),
             workers=self.workers or cores,
             torch_threads=cores,
             dask_scheduler=self.dask_scheduler,
             mlflow_uri=self.mlflow_uri,
-            local_files={digest: str(path) for digest, path in self._laion_files()},
+            local_files={digest: str(path) for digest, path in (*self._laion_files(), *self._soundfont_file())},
         )
 
     def _laion(self) -> LaionClapRecipe | None:
@@ -125,9 +183,15 @@ class StudyRequest(BaseModel):
         paths = (_existing(self.laion_checkpoint), _existing(str(Path(self.laion_tokenizer, "vocab.json"))))
         return [(file_sha256(path), path) for path in paths]
 
+    def _soundfont_file(self) -> list[tuple[str, Path]]:
+        return [(soundfont_digest(Path(self.soundfont)), Path(self.soundfont).resolve())] if self.soundfont else []
+
     def folder(self) -> Artifact | None:
         """The user's corpus, or None for the embedded one. Raises CorpusError when it is missing or empty."""
-        return folder_corpus(Path(self.corpus), Path(self.workspace)) if self.corpus else None
+        corpora, workspace = self._corpora(), Path(self.workspace)
+        if len(corpora) > 1:
+            return joined_corpora(corpora, workspace)
+        return next((folder_corpus(folder, workspace) for folder in corpora.values()), None)
 
 
 def _existing(path: str) -> Path:

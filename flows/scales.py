@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from data_manifests.composer import EmbeddedCorpus
 from data_manifests.pairs import PairRule
-from flows.study import Study
+from flows.study import ClapRecipe, Study
 from metrics.protocol import PROFILES, Protocol
 from models import music2latent, music2latent2
 from models.arms import ARMS, Arm, DenoiserRecipe, arm_named
@@ -24,28 +24,51 @@ from models.small_clap import SmallClapRecipe
 from models.spectral import SpectralRecipe
 from models.training import TrainingRecipe
 from models.unet import UNetRecipe
-from tasks.clap import LaionClapRecipe
+from tasks.clap import LaionClapRecipe, shipped_clap
 
 WINDOW_SAMPLES = 15 * CHUNK_SAMPLES  # 10.24 s, 120 latent frames (design.md section 7)
 SCALES = ("tiny", "laptop", "gpu", "paper")
+CLAPS = ("shipped", "fit", "laion")
+DEFAULT_CLAP = {"tiny": "shipped", "laptop": "shipped", "gpu": "fit"}
 
 
 class ScaleError(ValueError):
     """A scale that does not exist or lacks what it needs."""
 
 
-def study_at(scale: str, *, seed: int = 0, laion: LaionClapRecipe | None = None) -> Study:
-    """The whole study at one scale. Raises ScaleError for an unknown scale, or the paper's without its CLAP."""
+def study_at(scale: str, *, seed: int = 0, clap: str = "auto", laion: LaionClapRecipe | None = None) -> Study:
+    """The whole study at one scale, judged by one of `CLAPS`. Raises ScaleError for what is unknown or missing."""
     match scale:
         case "tiny":
-            return _tiny(seed)
+            study = _tiny(seed)
         case "laptop":
-            return _laptop(seed)
+            study = _laptop(seed)
         case "gpu":
-            return _gpu(seed)
+            study = _gpu(seed)
         case "paper":
-            return _paper(seed, laion)
-    raise ScaleError(f"there is no scale {scale!r}; the scales are {', '.join(SCALES)}")
+            study = _paper(seed)
+        case _:
+            raise ScaleError(f"there is no scale {scale!r}; the scales are {', '.join(SCALES)}")
+    return replace(study, clap=_judge(study, clap, laion))
+
+
+def _judge(study: Study, asked: str, laion: LaionClapRecipe | None) -> ClapRecipe:
+    """Which CLAP judges; `auto` is LAION's where it was given or the paper's numbers are wanted, else the small one."""
+    if asked == "auto":
+        asked = "laion" if laion or study.scale == "paper" else DEFAULT_CLAP[study.scale]
+    match asked:
+        case "laion":
+            if laion:
+                return laion
+            raise ScaleError(
+                f"the scale {study.scale} was to be judged with LAION-CLAP; give it with --laion-checkpoint FILE and "
+                "--laion-tokenizer DIR, or choose another with --clap shipped or --clap fit"
+            )
+        case "shipped":
+            return shipped_clap()
+        case "fit":
+            return study.clap
+    raise ScaleError(f"there is no CLAP {asked!r}; the choices are auto, {', '.join(CLAPS)}")
 
 
 def only_arms(study: Study, names: tuple[str, ...]) -> Study:
@@ -153,15 +176,15 @@ def _laptop(seed: int) -> Study:
     )
     return Study(
         scale="laptop",
-        embedded=EmbeddedCorpus(songs=96, seconds=24.0, seed=seed, heldout=24),
-        heldout_fraction=0.25,
+        embedded=EmbeddedCorpus(songs=104, seconds=24.0, seed=seed, heldout=32),
+        heldout_fraction=0.3,
         rule=PairRule(window_samples=WINDOW_SAMPLES, seed=seed),
         train_windows=560,
         codec_windows=160,
         shard_rows=22,
         clap=SmallClapRecipe(seed=seed),
         arms=scaled(sizes),
-        protocol=_protocol(batches=2, batch_size=22, reference_size=320, seed=seed),
+        protocol=replace(_protocol(batches=2, batch_size=22, reference_size=320, seed=seed), bound_batches=8),
         seed=seed,
     )
 
@@ -197,12 +220,8 @@ def _gpu(seed: int) -> Study:
     )
 
 
-def _paper(seed: int, laion: LaionClapRecipe | None) -> Study:
-    """The paper's numbers exactly; the corpus is the user's."""
-    if laion is None:
-        raise ScaleError(
-            "the paper's scale judges with LAION CLAP; give it with --laion-checkpoint FILE and --laion-tokenizer DIR"
-        )
+def _paper(seed: int) -> Study:
+    """The paper's numbers exactly; the corpus is the user's, the CLAP LAION's."""
     return Study(
         scale="paper",
         embedded=None,
@@ -211,7 +230,7 @@ def _paper(seed: int, laion: LaionClapRecipe | None) -> Study:
         train_windows=1_000_000,
         codec_windows=None,
         shard_rows=1000,
-        clap=laion,
+        clap=SmallClapRecipe(steps=20_000, seed=seed),
         arms=tuple(_seeded(arm, seed) for arm in ARMS),
         protocol=replace(PROFILES["paper"], pairing_seed=seed),
         seed=seed,

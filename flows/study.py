@@ -17,7 +17,7 @@ from models.codecs import CodecRecipe
 from models.conditioning import Conditioning
 from models.small_clap import SmallClapRecipe
 from tasks.artifact import Artifact
-from tasks.clap import FitClap, ImportLaionClap, LaionClapRecipe
+from tasks.clap import FitClap, ImportLaionClap, ImportShippedClap, LaionClapRecipe, ShippedClapRecipe
 from tasks.corpus import RenderCorpus
 from tasks.cut import CatalogueCorpus, CutWindows
 from tasks.embed import EmbedMispaired, EmbedNoise, EmbedWindows, Mixing
@@ -27,17 +27,22 @@ from tasks.generate import GenerateCandidates
 from tasks.judge import CrossCheckFad, EmbedCandidates, MeasureClap, ScoreRow
 from tasks.pack import PackLatents
 from tasks.report import MakeReport, ReportRow
+from tasks.scores import RenderMidi, RenderScores
 from tasks.step import Step
 from tasks.train import TrainBridge, TrainDenoiser
+from tasks.window_source import WindowSource
 
 Make = Callable[[Step], Artifact]
+ClapRecipe = SmallClapRecipe | ShippedClapRecipe | LaionClapRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """Everything a run of the study is made of, at one scale. `embedded` is None where the user brings a folder.
 
-    The protocol's embedding space is filled in by whoever scores: only the fitted CLAP has an identity.
+    The protocol's embedding space is filled in by whoever scores: only the fitted CLAP has an identity. `layouts`
+    names the layout of each corpus of the user's (None: recognised). A `fused` study keeps no training windows: they
+    are cut again by every stage that hears them.
     """
 
     scale: str
@@ -47,10 +52,13 @@ class Study:
     train_windows: int
     codec_windows: int | None
     shard_rows: int
-    clap: SmallClapRecipe | LaionClapRecipe
+    clap: ClapRecipe
     arms: tuple[Arm, ...]
     protocol: Protocol
     seed: int
+    layouts: tuple[tuple[str, str | None], ...] = (("", None),)
+    soundfont_sha256: str | None = None
+    fused: bool = False
 
     @property
     def candidates(self) -> int:
@@ -66,7 +74,7 @@ class Study:
 class Windows(NamedTuple):
     """The four ranges of windows that a study cuts."""
 
-    train: Artifact
+    train: WindowSource
     prompts: Artifact
     references: Artifact
     real: Artifact
@@ -121,20 +129,38 @@ def whole(
 
 def prepare(study: Study, folder: Artifact | None, make: Make) -> Prepared:
     """Corpus to catalogue to windows, the CLAP fitted on them, and their embeddings."""
-    corpus = folder or make(RenderCorpus(corpus=_embedded(study)))
-    catalogue = make(CatalogueCorpus(corpus=corpus, heldout_fraction=study.heldout_fraction, seed=study.seed))
-    windows = _cut(study, corpus, catalogue, make)
+    recordings = corpus(study, folder, make)
+    listed = catalogue(study, recordings, make)
+    windows = _cut(study, recordings, listed, make)
     clap = _clap(study, windows.train, make)
     mixing, mispairing = Mixing.of(study.protocol), study.protocol.pairing_seed
     return Prepared(
-        corpus=corpus,
-        catalogue=catalogue,
+        corpus=recordings,
+        catalogue=listed,
         windows=windows,
         clap=clap,
         train_embeddings=make(EmbedWindows(windows=windows.train, clap=clap, mixing=None)),
         prompt_embeddings=make(EmbedWindows(windows=windows.prompts, clap=clap, mixing=None)),
         reference_embeddings=make(EmbedWindows(windows=windows.references, clap=clap, mixing=mixing)),
         mispaired=make(EmbedMispaired(windows=windows.references, clap=clap, mixing=mixing, seed=mispairing)),
+    )
+
+
+def corpus(study: Study, folder: Artifact | None, make: Make) -> Artifact:
+    """The recordings: the user's, or the embedded songs; scores of either are played where a soundfont is given."""
+    soundfont = study.soundfont_sha256
+    if folder:
+        return make(RenderMidi(folder=folder, soundfont_sha256=soundfont)) if soundfont else folder
+    if soundfont:
+        return make(RenderScores(corpus=_embedded(study), soundfont_sha256=soundfont))
+    return make(RenderCorpus(corpus=_embedded(study)))
+
+
+def catalogue(study: Study, recordings: Artifact, make: Make) -> Artifact:
+    """What the recordings hold. Those that were rendered here are plain folders; the user's have their layouts."""
+    layouts = study.layouts if recordings.stage == "folder" else (("", "plain"),)
+    return make(
+        CatalogueCorpus(corpus=recordings, layouts=layouts, heldout_fraction=study.heldout_fraction, seed=study.seed)
     )
 
 
@@ -153,17 +179,23 @@ def _cut(study: Study, corpus: Artifact, catalogue: Artifact, make: Make) -> Win
         PairRange(split="heldout", first=count, stop=count + references),
         PairRange(split="heldout", first=count + references, stop=2 * count + references),
     )
-    train, prompts, reference, real = (
-        make(CutWindows(corpus=corpus, catalogue=catalogue, rule=study.rule, rows=rows, shard_rows=study.shard_rows))
+    train, *rest = (
+        CutWindows(corpus=corpus, catalogue=catalogue, rule=study.rule, rows=rows, shard_rows=study.shard_rows)
         for rows in ranges
     )
-    return Windows(train=train, prompts=prompts, references=reference, real=real)
+    prompts, reference, real = map(make, rest)
+    kept = train.planned if study.fused else make(train)
+    return Windows(train=kept, prompts=prompts, references=reference, real=real)
 
 
-def _clap(study: Study, windows: Artifact, make: Make) -> Artifact:
-    if isinstance(study.clap, LaionClapRecipe):
-        return make(ImportLaionClap(recipe=study.clap))
-    return make(FitClap(recipe=study.clap, windows=windows))
+def _clap(study: Study, windows: WindowSource, make: Make) -> Artifact:
+    match study.clap:
+        case LaionClapRecipe():
+            return make(ImportLaionClap(recipe=study.clap))
+        case ShippedClapRecipe():
+            return make(ImportShippedClap(recipe=study.clap))
+        case SmallClapRecipe():
+            return make(FitClap(recipe=study.clap, windows=windows))
 
 
 def code(study: Study, prepared: Prepared, recipe: CodecRecipe, make: Make) -> Coded:
@@ -307,7 +339,7 @@ def _row(
 
 
 def clap_quality(study: Study, prepared: Prepared, make: Make) -> Artifact | None:
-    """How well the fitted CLAP knows held-out stems; None where it was not fitted here."""
+    """How well the small CLAP knows held-out stems; None for LAION's."""
     if isinstance(study.clap, LaionClapRecipe):
         return None
     return make(MeasureClap(train=prepared.train_embeddings, heldout=prepared.reference_embeddings))
@@ -324,7 +356,7 @@ def _report(
 ) -> MakeReport:
     return MakeReport(
         scale=study.scale,
-        corpus_name="the embedded corpus" if prepared.corpus.stage == "corpus" else "a folder of stems",
+        corpus_name=_corpus_name(study, prepared.corpus),
         codecs=tuple((arm.name, codec_name(arm.denoiser.codec)) for arm, _ in trainings),
         seed=study.seed,
         protocol=study.protocol,
@@ -341,6 +373,11 @@ def _report(
         model_rows=tuple((row.arm, row.inputs) for row in rows if row.candidates),
         command=command,
     )
+
+
+def _corpus_name(study: Study, recordings: Artifact) -> str:
+    name = "the embedded corpus" if recordings.stage == "corpus" else "a folder of recordings"
+    return f"{name}, played by a soundfont" if study.soundfont_sha256 else name
 
 
 def _curves(trainings: list[tuple[Arm, Trained]]) -> Iterator[tuple[str, Artifact]]:

@@ -1,31 +1,23 @@
-"""Trains a consistency codec: crops, augmentation, one loss, moving average, and signs of collapse while it runs."""
+"""Trains a consistency codec: crops, augmentation, one loss, and signs of collapse while it runs."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.consistency_codec import ConsistencyCodec
+from models.training import Log, Save, State, TrainingRecipe, fit, step_generator
 
 # Shapes: B batch, S audio channels, N samples, G chunks, P parts, K bins, F frames, C latent width, T latent frames.
-
-Log = Callable[[int, dict[str, float]], None]
 
 QUIET_RMS = 1e-3  # crops below it teach silence; Music2Latent's training code leaves them out too
 CROP_DRAWS = 4  # tries to find a crop of a window that is not quiet
 BARREN_BATCHES = 50  # so many batches in a row without a loud crop: the data are silent
-NONFINITE_LIMIT = 10  # so many skipped updates in all: the run has diverged
-EMA_DECAY = 0.9999
 WARM_UP_SHARE = 0.0125  # 10,000 of Music2Latent's 800,000 steps
 FIRST_FRESH_STEPS = 10  # warm-up never takes less than this, for runs of a few steps
 PROBE_SIGMA = 10.0  # noise level at which the effect of swapped latents is read
-
-
-class DivergenceError(ArithmeticError):
-    """Too many updates were not finite."""
 
 
 def fit_codec(
@@ -35,38 +27,51 @@ def fit_codec(
     steps: int,
     learning_rate: float,
     seed: int,
-    log: Log,
-) -> dict[str, Tensor]:
+    resume: Mapping[str, Tensor] | None = None,
+    save: Save | None = None,
+    save_every: int = 1_000,
+    log: Log | None = None,
+    log_every: int = 50,
+) -> State:
     """The moving average of the trained weights, on the CPU, under the codec's own parameter names.
 
-    `batches` yields audio windows (B, S, N) with N >= codec.crop_samples. RAdam, linear warm-up, cosine to zero,
-    gradient norm clipped to 1 (codecs.md E.2). The step between teacher and student is tied to `steps`: a run cut
-    short is not the first part of a longer one's result.
+    `batches` yields audio windows (B, S, N) with N >= codec.crop_samples, the same ones again for a resumed run.
+    RAdam, linear warm-up, cosine to zero, gradient norm clipped to 1 (codecs.md E.2). The step between teacher and
+    student is tied to `steps`: a run cut short is not the first part of a longer one's result.
     """
-    generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.RAdam(codec.parameters(), lr=learning_rate, betas=(0.9, second_moment_memory(steps)))
-    crops = training_crops(codec, batches, generator)
-    average = {name: tensor.detach().clone() for name, tensor in codec.state_dict().items()}
-    skipped = 0
-    for step in range(steps):
-        crop_BSN = _next_crop(crops, step, steps)
-        optimiser.param_groups[0]["lr"] = learning_rate * learning_rate_share(step, steps)
-        loss = codec.loss(crop_BSN, step / steps, generator)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(codec.parameters(), 1.0)
-        finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
-        if finite:
-            optimiser.step()
-            _follow(average, codec, step)
-        else:
-            skipped += 1
-            _refuse_divergence(skipped, step, learning_rate)
-        if step % max(1, steps // 200) == 0:
-            log(step, {"loss": loss.item(), "gradient_norm": norm.item(), "skipped": float(skipped)})
-        if (step + 1) % max(1, steps // 4) == 0:
-            log(step, signs_of_collapse(codec, crop_BSN, generator))
-    return {name: tensor.cpu() for name, tensor in average.items()}
+    recipe = TrainingRecipe(
+        steps=steps,
+        batch_size=1,  # the batches come with their own size
+        learning_rate=learning_rate,
+        betas=(0.9, second_moment_memory(steps)),
+        warmup_steps=max(FIRST_FRESH_STEPS, round(WARM_UP_SHARE * steps)),
+        weight_decay=0.0,
+        seed=seed,
+    )
+    crops = _Crops(training_crops(codec, batches, seed))
+
+    def loss(step: int) -> Tensor:
+        return codec.loss(crops.of(step, steps), step / steps, step_generator(seed, step, torch.device("cpu")))
+
+    def heard(step: int, values: dict[str, float]) -> None:
+        if log is not None:
+            log(step, values | signs_of_collapse(codec, crops.latest, torch.Generator().manual_seed(seed)))
+
+    return fit(
+        codec,
+        loss,
+        recipe,
+        resume=resume,
+        save=save,
+        save_every=save_every,
+        log=heard,
+        log_every=log_every,
+        optimizer_of=_radam,
+    )
+
+
+def _radam(module: nn.Module, recipe: TrainingRecipe) -> torch.optim.Optimizer:
+    return torch.optim.RAdam(module.parameters(), lr=recipe.learning_rate, betas=recipe.betas)
 
 
 def second_moment_memory(steps: int) -> float:
@@ -77,15 +82,30 @@ def second_moment_memory(steps: int) -> float:
     return max(0.9, min(0.999, 1 - 4 / max(steps, 5)))
 
 
-def learning_rate_share(step: int, steps: int) -> float:
-    """Share of the full learning rate at a step: linear warm-up times cosine to zero."""
-    warm_up = max(FIRST_FRESH_STEPS, round(WARM_UP_SHARE * steps))
-    return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * step / steps))
+class _Crops:
+    """The crop of each step, in order; a resumed run passes over those of the steps it has behind it."""
+
+    def __init__(self, crops: Iterator[Tensor]) -> None:
+        self._crops, self._next = crops, 0
+        self.latest = torch.empty(0)
+
+    def of(self, step: int, steps: int) -> Tensor:
+        """The crop (B, S, crop_samples) of a step; steps only go forward."""
+        while self._next <= step:
+            try:
+                self.latest = next(self._crops)
+            except StopIteration:
+                raise ValueError(
+                    f"the training audio ran out after {self._next} of {steps} steps; give more or endless batches"
+                ) from None
+            self._next += 1
+        return self.latest
 
 
-def training_crops(codec: ConsistencyCodec, batches: Iterable[Tensor], generator: torch.Generator) -> Iterator[Tensor]:
+def training_crops(codec: ConsistencyCodec, batches: Iterable[Tensor], seed: int) -> Iterator[Tensor]:
     """Augmented crops (B, S, crop_samples) on the codec's device; batches without a loud crop are passed over."""
     device = next(codec.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
     barren = 0
     for audio_BSN in batches:
         loud = [crop for item in audio_BSN if (crop := loud_crop(item, codec.crop_samples, generator)) is not None]
@@ -131,31 +151,6 @@ def _in_channels(audio_BSN: Tensor, channels: int) -> Tensor:
     A random channel rather than the mean, as Music2Latent's training code does.
     """
     return audio_BSN[:, :1] if channels == 1 else audio_BSN.expand(-1, 2, -1)
-
-
-def _next_crop(crops: Iterator[Tensor], step: int, steps: int) -> Tensor:
-    try:
-        return next(crops)
-    except StopIteration:
-        raise ValueError(
-            f"the training audio ran out after {step} of {steps} steps; give more or endless batches"
-        ) from None
-
-
-def _refuse_divergence(skipped: int, step: int, learning_rate: float) -> None:
-    if skipped > NONFINITE_LIMIT:
-        raise DivergenceError(
-            f"{skipped} updates up to step {step} had a loss or gradient that is not finite; "
-            f"lower the learning rate ({learning_rate:g}) or check the audio for damage"
-        )
-
-
-@torch.no_grad()
-def _follow(average: dict[str, Tensor], codec: ConsistencyCodec, step: int) -> None:
-    """Move the average towards the weights; its memory grows from ten steps to 1 / (1 - EMA_DECAY)."""
-    decay = min(EMA_DECAY, (1 + step) / (10 + step))
-    for name, tensor in codec.state_dict().items():
-        average[name].lerp_(tensor, 1 - decay)
 
 
 @torch.no_grad()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from models.codec import Codec
-from models.codec_training import Log, fit_codec
+from models.codec_training import fit_codec
 from models.music2latent import Music2Latent, Music2LatentRecipe
 from models.music2latent2 import Music2Latent2, Music2Latent2Recipe
 from models.pretrained_codicodec import PretrainedCoDiCodec, PretrainedCoDiCodecRecipe
 from models.pretrained_music2latent import PretrainedMusic2Latent, PretrainedMusic2LatentRecipe
 from models.spectral import SpectralCodec, SpectralRecipe, fit_spectral
+from models.training import Log, Save, State
 
 # Shapes: B batch, S audio channels, N samples.
 
@@ -45,13 +46,18 @@ def fit(
     *,
     seed: int,
     log: Log,
+    log_every: int = 50,
+    resume: Mapping[str, Tensor] | None = None,
+    save: Save | None = None,
+    save_every: int = 1_000,
     device: torch.device | None = None,
-) -> dict[str, Tensor]:
+) -> State:
     """The fitted state of a codec.
 
     The spectral codec takes every batch (B, S, N) once. A trained codec goes round the windows as often as its
-    steps need, in batches of its own size; `seed` gives its first weights, crops and noise, and it
-    learns on `device` (None: the CPU). A released codec is read from its checkpoint instead, see `models.quarantine`.
+    steps need, in batches of its own size; `seed` gives its first weights, crops and noise, and it learns on
+    `device` (None: the CPU), from a state that `save` was given if there is one to resume. A released codec is read
+    from its checkpoint instead, see `models.quarantine`.
     """
     match recipe:
         case SpectralRecipe():
@@ -59,26 +65,27 @@ def fit(
             log(0, {"variance_kept": float(state["kept"])})
             return state
         case Music2LatentRecipe() | Music2Latent2Recipe():
-            return _trained(recipe, batches, seed, log, device)
+            return fit_codec(
+                _untrained(recipe, seed).to(device or torch.device("cpu")),
+                round_and_round(batches, recipe.batch),
+                steps=recipe.steps,
+                learning_rate=recipe.learning_rate,
+                seed=seed,
+                resume=resume,
+                save=save,
+                save_every=save_every,
+                log=log,
+                log_every=log_every,
+            )
         case PretrainedMusic2LatentRecipe() | PretrainedCoDiCodecRecipe():
             raise ValueError(f"{type(recipe).__name__} is released, not fitted; read its weights from a checkpoint")
 
 
-def _trained(
-    recipe: TrainedRecipe, batches: Iterable[Tensor], seed: int, log: Log, device: torch.device | None
-) -> dict[str, Tensor]:
-    """The moving average of a newly trained codec."""
+def _untrained(recipe: TrainedRecipe, seed: int) -> Music2Latent | Music2Latent2:
+    """A codec with its first weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # layers draw their first weights from the global state
-        codec = Music2Latent(recipe) if isinstance(recipe, Music2LatentRecipe) else Music2Latent2(recipe)
-    return fit_codec(
-        codec.to(device or torch.device("cpu")),
-        round_and_round(batches, recipe.batch),
-        steps=recipe.steps,
-        learning_rate=recipe.learning_rate,
-        seed=seed,
-        log=log,
-    )
+        return Music2Latent(recipe) if isinstance(recipe, Music2LatentRecipe) else Music2Latent2(recipe)
 
 
 def round_and_round(batches: Iterable[Tensor], size: int) -> Iterator[Tensor]:

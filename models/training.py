@@ -24,6 +24,7 @@ from models.weights import check_names, load_into
 State = dict[str, Tensor]
 Log = Callable[[int, dict[str, float]], None]
 Save = Callable[[State], None]
+OptimizerOf = Callable[[nn.Module, "TrainingRecipe"], torch.optim.Optimizer]
 
 KINDS = ("weights", "ema", "first_moment", "second_moment")
 COUNTS = ("step", "updates", "skipped", "skipped_in_a_row")
@@ -78,14 +79,16 @@ def fit(
     save_every: int = 1_000,
     log: Log | None = None,
     log_every: int = 50,
+    optimizer_of: OptimizerOf | None = None,
 ) -> State:
     """Minimise `loss(step)` over the module's parameters; return its averaged weights as a state dict on the CPU.
 
     `loss` must be a function of the step and the weights alone: then a training resumed from a saved state continues
     as if it had never stopped, bit for bit on a CPU with as many threads. `save` gets a flat dict of tensors that
-    safetensors can hold. The module itself ends with the raw weights.
+    safetensors can hold. The module itself ends with the raw weights. `optimizer_of` gives another optimiser than
+    AdamW, with Adam's two moments.
     """
-    run = _Run(module, recipe)
+    run = _Run(module, recipe, optimizer_of or adamw)
     if resume is not None:
         run.restore(resume)
     module.train()
@@ -106,16 +109,14 @@ def fit(
 class _Run:
     """A training under way: parameters, their averages, the optimiser and the counts."""
 
-    def __init__(self, module: nn.Module, recipe: TrainingRecipe) -> None:
+    def __init__(self, module: nn.Module, recipe: TrainingRecipe, optimizer_of: OptimizerOf) -> None:
         self.module = module
         self.recipe = recipe
         parameters = dict(module.named_parameters())
         self.names = list(parameters)
         self.tensors: list[Tensor] = list(parameters.values())
         self.ema = [parameter.detach().clone() for parameter in self.tensors]
-        self.optimizer = torch.optim.AdamW(
-            _decay_groups(module, recipe.weight_decay), lr=recipe.learning_rate, betas=recipe.betas, fused=True
-        )
+        self.optimizer = optimizer_of(module, recipe)
         self.step = self.updates = self.skipped = self.skipped_in_a_row = 0
 
     def advance(self, loss: Callable[[int], Tensor]) -> tuple[Tensor, Tensor]:
@@ -198,6 +199,12 @@ class _Run:
 
     def _moments(self, key: str) -> list[Tensor]:
         return [self.optimizer.state[tensor].get(key, torch.zeros_like(tensor)) for tensor in self.tensors]
+
+
+def adamw(module: nn.Module, recipe: TrainingRecipe) -> torch.optim.Optimizer:
+    """AdamW with decay on matrices only."""
+    groups = _decay_groups(module, recipe.weight_decay)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
 
 
 def _decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -1,8 +1,9 @@
-"""The CLAP of a study: the small one fitted on its training windows, or LAION's from local files."""
+"""The CLAP of a study: the small one that ships, one fitted on its training windows, or LAION's from local files."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+import models
 from metrics.embeddings import Space
 from models.clap import Clap, ClapSpec, listening_window
 from models.laion import LaionClap
@@ -21,15 +23,16 @@ from models.weights import load_weights, save_weights
 from tasks.artifact import Artifact
 from tasks.audio import decode_flac
 from tasks.cluster import Resident, fan_out, resident_model
-from tasks.cut import shards_of
 from tasks.progress import Progress
 from tasks.recipes import dump_recipe, load_recipe
 from tasks.runtime import Runtime, use_threads
-from tasks.shards import read_shard
 from tasks.step import Step
+from tasks.whole_files import file_sha256
+from tasks.window_source import WindowPiece, WindowSource, pieces_of, samples_of
 
 WEIGHTS, RECIPE, SPEC = "clap.safetensors", "recipe.json", "clap.json"
 HEARD_SAMPLES = 480_000
+SHIPPED = Path(models.__file__).parent / "shipped" / "small_clap"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +44,25 @@ class LaionClapRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShippedClapRecipe:
+    """The small CLAP that comes with the package, by the digest of its weights."""
+
+    weights_sha256: str
+
+
+def shipped_clap() -> ShippedClapRecipe:
+    """The small CLAP of this version of the package; its model card lies beside the weights."""
+    return ShippedClapRecipe(weights_sha256=file_sha256(SHIPPED / WEIGHTS))
+
+
+@dataclass(frozen=True, kw_only=True)
 class FitClap(Step):
     """A small CLAP fitted on the stems, contexts and tags of training windows."""
 
     stage: ClassVar[str] = "clap"
 
     recipe: SmallClapRecipe
-    windows: Artifact
+    windows: WindowSource
 
     def describe(self) -> str:
         return f"clap small, {self.recipe.width}-d"
@@ -71,9 +86,9 @@ class FitClap(Step):
 
     def _pictures(self, out: Path, runtime: Runtime) -> ClapWindows:
         """Log-mels of every stem and context, made on the workers and dropped after the fit."""
-        shards = shards_of(self.windows)
         pieces = [
-            (str(shard), self.recipe.mel, str(out / f"mels-{number:06d}.npz")) for number, shard in enumerate(shards)
+            (windows, self.recipe.mel, str(out / f"mels-{number:06d}.npz"))
+            for number, windows in enumerate(pieces_of(self.windows))
         ]
         name = f"mel-{self.key()}"
         named = [(name, *piece) for piece in pieces]
@@ -86,11 +101,11 @@ class FitClap(Step):
         return ClapWindows(stem_NMT=stem_NMT, context_NMT=context_NMT, texts=texts, song_ids=tracks)
 
 
-def _draw_shard(piece: tuple[str, str, MelRecipe, str]) -> list[tuple[str, str]]:
+def _draw_shard(piece: tuple[str, WindowPiece, MelRecipe, str]) -> list[tuple[str, str]]:
     """Write the log-mels (half precision) of one shard's targets and contexts; give back texts and tracks."""
-    name, shard, _, destination = piece
+    name, windows, _, destination = piece
     mel: LogMel = resident_model(name)
-    samples = list(read_shard(Path(shard)))
+    samples = list(samples_of(windows))
     drawn = {
         member: np.stack([_picture(mel, sample[f"{member}.flac"]) for sample in samples])
         for member in ("target", "context")
@@ -105,6 +120,26 @@ def _picture(mel: LogMel, flac: bytes) -> np.ndarray:
     heard_BN = listening_window(torch.from_numpy(np.ascontiguousarray(decode_flac(flac)))[None], HEARD_SAMPLES)
     with torch.inference_mode():
         return mel(heard_BN)[0].numpy().astype(np.float16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportShippedClap(Step):
+    """The shipped small CLAP as a result like any other, so that a workspace keeps what judged it."""
+
+    stage: ClassVar[str] = "clap"
+
+    recipe: ShippedClapRecipe
+
+    def describe(self) -> str:
+        return "clap small, shipped"
+
+    def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
+        state, digest = load_weights(SHIPPED / WEIGHTS, expected_sha256=self.recipe.weights_sha256)
+        recipe = load_recipe((SHIPPED / RECIPE).read_text(encoding="utf-8"))
+        for name in (WEIGHTS, RECIPE):
+            shutil.copyfile(SHIPPED / name, out / name)
+        _write_spec(out, SmallClap(recipe, state, digest).spec)
+        return {"weights": digest}
 
 
 @dataclass(frozen=True, kw_only=True)

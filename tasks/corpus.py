@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,13 +13,13 @@ from data_manifests.composer import EmbeddedCorpus, compose, song_record
 from data_manifests.renderer import render
 from tasks.artifact import Artifact
 from tasks.audio import write_flac
-from tasks.catalogue import corpus_files
 from tasks.cluster import fan_out
+from tasks.digests import FileDigests
+from tasks.probing import DIGESTS, PROBES
 from tasks.runtime import Runtime
 from tasks.step import Step
-from tasks.whole_files import file_sha256, write_whole
-
-STAT_CACHE = "folder-digests.json"
+from tasks.walk import corpus_files
+from tasks.whole_files import write_whole
 
 
 class CorpusError(ValueError):
@@ -61,25 +62,29 @@ def folder_corpus(folder: Path, workspace: Path) -> Artifact:
     """
     if not folder.is_dir():
         raise CorpusError(f"the corpus {folder} is not a folder; give a folder that holds one folder of stems a song")
-    files = [folder / name for name in corpus_files(folder)]
+    files = corpus_files(folder)
     if not files:
         raise CorpusError(f"the corpus {folder} holds no files; give a folder that holds one folder of stems a song")
-    digests = _digests(folder, files, workspace / STAT_CACHE)
-    lines = "".join(f"{name}\0{sha256}\n" for name, sha256 in sorted(digests.items()))
+    digests = FileDigests(workspace / PROBES / DIGESTS)
+    found = digests.of(folder, files)
+    digests.save()
+    lines = "".join(f"{name}\0{sha256}\n" for name, sha256 in sorted(found.items()) if isinstance(sha256, str))
     digest = hashlib.sha256(lines.encode()).hexdigest()
     return Artifact(stage="folder", key=None, location=str(folder.resolve()), digest=digest)
 
 
-def _digests(folder: Path, files: list[Path], cache_path: Path) -> dict[str, str]:
-    known = json.loads(cache_path.read_text(encoding="utf-8")) if cache_path.exists() else {}
-    digests: dict[str, str] = {}
-    for path in files:
-        stat = path.stat()
-        stamp = [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
-        identity = json.dumps(stamp)
-        if identity not in known:
-            known[identity] = file_sha256(path)
-        digests[path.relative_to(folder).as_posix()] = known[identity]
-    cache_path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(cache_path, json.dumps(known, indent=0, sort_keys=True).encode())
-    return digests
+def joined_corpora(folders: Mapping[str, Path], workspace: Path) -> Artifact:
+    """Several folders as one corpus: a folder in the workspace that holds a link to each by its name.
+
+    Raises CorpusError when one of them is missing, unreadable or empty.
+    """
+    parts = {name: folder_corpus(folder, workspace) for name, folder in folders.items()}
+    lines = "".join(f"{name}\0{part.digest}\n" for name, part in sorted(parts.items()))
+    digest = hashlib.sha256(lines.encode()).hexdigest()
+    home = workspace.resolve() / "corpora" / digest[:16]
+    home.mkdir(parents=True, exist_ok=True)
+    for name, part in parts.items():
+        link = home / name
+        if not link.is_symlink():
+            link.symlink_to(part.location, target_is_directory=True)
+    return Artifact(stage="folder", key=None, location=str(home), digest=digest)

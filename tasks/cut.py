@@ -4,34 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from data_manifests.pairs import PairPlan, PairRange, PairRule
+from data_manifests.listing import Listing
+from data_manifests.pairs import PairRange, PairRule
 from tasks.artifact import Artifact
-from tasks.catalogue import build_catalogue, read_catalogue, write_catalogue
-from tasks.cluster import Resident, fan_out, resident_model
+from tasks.catalogue import build_catalogue
+from tasks.catalogue_file import write_catalogue
+from tasks.cluster import fan_out
+from tasks.probing import PROBES, ProbeStore
 from tasks.runtime import Runtime
+from tasks.shard_folder import name_shards, shard_home, shard_path
 from tasks.shards import shard_is_whole, write_shard
 from tasks.step import Step
-from tasks.windows import cut_window, window_members
+from tasks.walk import list_corpora, list_corpus_folder
+from tasks.window_source import CUT_VERSION, PlannedWindows, WindowPiece, pieces_of, samples_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueCorpus(Step):
-    """What a corpus holds, what was left out and why."""
+    """What a corpus holds, what was left out and why.
+
+    `layouts` names the layout of each corpus that lies under `corpus` by its name (None: recognised); a corpus that
+    is the folder itself has no name.
+    """
 
     stage: ClassVar[str] = "catalogue"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     corpus: Artifact
+    layouts: tuple[tuple[str, str | None], ...] = (("", None),)
     heldout_fraction: float
     seed: int
 
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
         catalogue = build_catalogue(
-            self.corpus.path, heldout_fraction=self.heldout_fraction, seed=self.seed, map_=_over_workers(runtime)
+            self.corpus.path,
+            self._listing(),
+            heldout_fraction=self.heldout_fraction,
+            seed=self.seed,
+            map_=_over_workers(runtime),
+            known=ProbeStore(runtime.root / PROBES),
         )
         write_catalogue(catalogue, out)
         return {
@@ -40,6 +54,13 @@ class CatalogueCorpus(Step):
             "quarantined": [f"{item.path}: {item.reason}" for item in catalogue.quarantined],
             "left_out": len(catalogue.left_out),
         }
+
+    def _listing(self) -> Listing:
+        match self.layouts:
+            case (("", layout),):
+                return list_corpus_folder(self.corpus.path, layout)
+            case several:
+                return list_corpora(self.corpus.path, dict(several))
 
 
 def _over_workers(runtime: Runtime) -> Callable[[Callable[[Any], Any], Iterable[Any]], Sequence[Any]]:
@@ -51,6 +72,7 @@ class CutWindows(Step):
     """Rows first..stop of the pair plan of one split, as shards of `shard_rows` windows."""
 
     stage: ClassVar[str] = "windows"
+    version: ClassVar[int] = CUT_VERSION
     resumable: ClassVar[bool] = True
 
     corpus: Artifact
@@ -63,47 +85,26 @@ class CutWindows(Step):
         return f"windows {self.rows.split} {self.rows.first}–{self.rows.stop}"
 
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
-        name = f"plan-{self.key()}"
-        plan = Resident(name, load_plan, str(self.catalogue.path), self.rows.split, self.rule)
-        firsts = range(self.rows.first, self.rows.stop, self.shard_rows)
-        pieces = [
-            (
-                name,
-                str(self.corpus.path),
-                first,
-                min(first + self.shard_rows, self.rows.stop),
-                str(shard_path(out, number)),
-            )
-            for number, first in enumerate(firsts)
-        ]
-        missing = [piece for piece in pieces if not shard_is_whole(Path(piece[-1]))]
-        fan_out(runtime, _cut_shard, missing, title=self.describe(), resident=plan)
-        return {"windows": self.rows.stop - self.rows.first, "shards": len(pieces)}
+        home = shard_home(out, self, runtime)
+        pieces = [(piece, shard_path(home, number)) for number, piece in enumerate(pieces_of(self.planned))]
+        fan_out(runtime, _cut_shard, pieces, title=self.describe())
+        shards = [shard for _, shard in pieces]
+        name_shards(out, home, shards)
+        return {"windows": self.rows.stop - self.rows.first, "shards": len(shards)}
+
+    @property
+    def planned(self) -> PlannedWindows:
+        """The same windows for a stage that cuts them itself."""
+        return PlannedWindows(
+            corpus=self.corpus,
+            catalogue=self.catalogue,
+            rule=self.rule,
+            rows=self.rows,
+            shard_rows=self.shard_rows,
+        )
 
 
-def load_plan(catalogue: str, split: str, rule: PairRule) -> PairPlan:
-    """The pair plan of one split of a catalogue."""
-    tracks = tuple(track for track in read_catalogue(Path(catalogue)).tracks if track.split == split)
-    return PairPlan(tracks=tracks, rule=rule)
-
-
-def shard_path(folder: Path, number: int) -> Path:
-    """Where shard `number` of a result lies."""
-    return folder / f"shard-{number:06d}.tar"
-
-
-def shards_of(artifact: Artifact) -> list[Path]:
-    """The shards of a result, in order."""
-    return sorted(artifact.path.glob("shard-*.tar"))
-
-
-def _cut_shard(piece: tuple[str, str, int, int, str]) -> None:
-    name, corpus, first, stop, path = piece
-    plan: PairPlan = resident_model(name)
-    cut = partial(_members, plan, Path(corpus))
-    write_shard(Path(path), map(cut, range(first, stop)))
-
-
-def _members(plan: PairPlan, corpus: Path, index: int) -> dict[str, bytes]:
-    pair = plan.pair(index)
-    return window_members(cut_window(corpus, plan.track(pair.track_id), pair, plan.rule))
+def _cut_shard(piece: tuple[WindowPiece, str]) -> None:
+    windows, shard = piece
+    if not shard_is_whole(shard):
+        write_shard(shard, samples_of(windows))

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save, save_file
 
 from metrics.adherence import derangement
 from metrics.mixing import at_loudness, window_mixes
@@ -21,11 +21,12 @@ from tasks.artifact import Artifact
 from tasks.audio import decode_flac
 from tasks.clap import HEARD_SAMPLES, clap_resident, load_clap
 from tasks.cluster import fan_out, resident_model
-from tasks.cut import shards_of
 from tasks.runtime import Runtime
-from tasks.shards import read_members, read_shard
+from tasks.shard_folder import shards_of
+from tasks.shards import read_members
 from tasks.step import Step
 from tasks.whole_files import write_whole
+from tasks.window_source import WindowPiece, WindowSource, pieces_of, samples_of
 
 EMBEDDINGS, ROWS = "embeddings.safetensors", "rows.json"
 
@@ -60,8 +61,9 @@ class EmbedWindows(Step):
     """Embeddings by window: `stem_NE` (the target), `style_NKE`, `text_NE` and, with a mixing, `mixture_NWE`."""
 
     stage: ClassVar[str] = "embed"
+    resumable: ClassVar[bool] = True
 
-    windows: Artifact
+    windows: WindowSource
     clap: Artifact
     mixing: Mixing | None
 
@@ -71,27 +73,33 @@ class EmbedWindows(Step):
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
         name = f"clap-{self.key()}"
         pieces = [
-            (name, str(shard), self.mixing, str(part_path(out, number)))
-            for number, shard in enumerate(shards_of(self.windows))
+            (name, windows, self.mixing, str(part_path(out, number)))
+            for number, windows in enumerate(pieces_of(self.windows))
         ]
         fan_out(runtime, _embed_shard, pieces, title=self.describe(), resident=clap_resident(name, self.clap, runtime))
         return merge_parts(out, len(pieces))
 
 
-def _embed_shard(piece: tuple[str, str, Mixing | None, str]) -> None:
-    name, shard, mixing, part = piece
+def _embed_shard(piece: tuple[str, WindowPiece, Mixing | None, str]) -> None:
+    name, windows, mixing, part = piece
+    if part_is_whole(Path(part)):
+        return
     clap: Clap = resident_model(name)
-    samples = list(read_shard(Path(shard)))
-    rows = [window_row(sample) for sample in samples]
-    styles = [_style_segments(sample) for sample in samples]
+    rows: list[Row] = []
+    stems, styles, mixtures = [], [], []
+    for sample in samples_of(windows):  # one window's audio at a time
+        target_SN = decode_flac(sample["target.flac"])
+        rows.append(window_row(sample))
+        stems.append(embed_one(clap, target_SN))
+        styles.append(np.stack([embed_one(clap, segment_SN) for segment_SN in _style_segments(sample)]))
+        if mixing:
+            mixtures.append(embed_mixture(clap, decode_flac(sample["context.flac"]), target_SN, mixing))
     arrays = {
-        "stem_NE": np.stack([embed_one(clap, decode_flac(sample["target.flac"])) for sample in samples]),
-        "style_NKE": np.stack([np.stack([embed_one(clap, segment) for segment in segments]) for segments in styles]),
+        "stem_NE": np.stack(stems),
+        "style_NKE": np.stack(styles),
         "text_NE": clap.embed_text([row.text for row in rows]).numpy(),
+        **({"mixture_NWE": np.stack(mixtures)} if mixing else {}),
     }
-    if mixing:
-        pairs = ((decode_flac(sample["context.flac"]), decode_flac(sample["target.flac"])) for sample in samples)
-        arrays["mixture_NWE"] = np.stack([embed_mixture(clap, *pair, mixing) for pair in pairs])
     write_part(Path(part), arrays, rows)
 
 
@@ -142,7 +150,7 @@ class EmbedMispaired(Step):
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
         name = f"clap-{self.key()}"
         shards = shards_of(self.windows)
-        sources = [(str(shard), row) for shard in shards for row in shard_rows(shard)]
+        sources = [(shard, row) for shard in shards for row in shard_rows(shard)]
         partner = derangement([row.track for _, row in sources], seed=self.seed)
         bounds = np.linspace(0, len(sources), len(shards) + 1).astype(int)
         pieces = [
@@ -164,7 +172,7 @@ class EmbedMispaired(Step):
         return merge_parts(out, len(pieces))
 
 
-def shard_rows(shard: Path) -> Iterator[Row]:
+def shard_rows(shard: str) -> Iterator[Row]:
     """The rows of a shard of windows, without reading its audio."""
     for key, members in read_members(shard, ("json",)):
         yield window_row({"__key__": key, "json": members["json"]})
@@ -184,7 +192,7 @@ def _embed_mispaired(piece: tuple[str, Mixing, Sequence[tuple[tuple[str, Row], t
 
 
 def _member(shard: str, key: str, member: str) -> bytes:
-    ((_, members),) = read_members(Path(shard), (member,), keys={key})
+    ((_, members),) = read_members(shard, (member,), keys={key})
     return members[member]
 
 
@@ -216,9 +224,14 @@ def part_path(folder: Path, number: int) -> Path:
 
 
 def write_part(path: Path, arrays: dict[str, np.ndarray], rows: Sequence[Row]) -> None:
-    """Write the arrays of one piece, and its rows beside them."""
-    save_file({name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}, path)
+    """Write the arrays of one piece and, when they are there, its rows beside them."""
+    write_whole(path, save({name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}))
     write_whole(path.with_suffix(".json"), json.dumps([row._asdict() for row in rows]).encode())
+
+
+def part_is_whole(path: Path) -> bool:
+    """Whether a piece was written by an earlier try: its arrays, and the rows that come after them."""
+    return path.exists() and path.with_suffix(".json").exists()
 
 
 def merge_parts(folder: Path, count: int) -> dict[str, Any]:

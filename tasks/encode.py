@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +15,14 @@ from models.codec import Codec
 from tasks.artifact import Artifact
 from tasks.audio import decode_flac
 from tasks.cluster import Resident, fan_out, resident_model
-from tasks.cut import shard_path, shards_of
 from tasks.fit_codec import load_codec
 from tasks.runtime import Runtime
-from tasks.shards import npy_bytes, read_shard, shard_is_whole, write_shard
+from tasks.shard_folder import name_shards, shard_home, shard_path
+from tasks.shards import npy_bytes, shard_is_whole, write_shard
 from tasks.step import Step
+from tasks.storage import exists, read_bytes, write_bytes
 from tasks.whole_files import write_whole
+from tasks.window_source import WindowPiece, WindowSource, label_of, pieces_of, samples_of
 
 STATISTICS = "statistics.json"
 MEMBERS = ("target", "context")
@@ -33,50 +35,64 @@ class EncodeWindows(Step):
     stage: ClassVar[str] = "encode"
     resumable: ClassVar[bool] = True
 
-    windows: Artifact
+    windows: WindowSource
     codec: Artifact
 
     def describe(self) -> str:
-        return f"encode {self.windows.path.name[:6]} with codec {self.codec.path.name[:6]}"
+        return f"encode {label_of(self.windows)} with codec {self.codec.path.name[:6]}"
 
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
         name = f"codec-{self.key()}"
-        resident = Resident(name, load_codec, self.codec.location)
-        sources = shards_of(self.windows)
-        pieces = [(name, str(source), str(shard_path(out, number))) for number, source in enumerate(sources)]
-        missing = [
-            piece for piece in pieces if not (shard_is_whole(Path(piece[2])) and _moments_path(piece[2]).exists())
-        ]
-        fan_out(runtime, _encode_shard, missing, title=self.describe(), resident=resident)
-        moments = [_moments_path(piece[2]) for piece in pieces]
-        statistics = _statistics([json.loads(path.read_text(encoding="utf-8")) for path in moments])
+        home = shard_home(out, self, runtime)
+        shards = [(windows, shard_path(home, number)) for number, windows in enumerate(pieces_of(self.windows))]
+        pieces = [(name, *piece) for piece in shards]
+        fan_out(
+            runtime,
+            _encode_shard,
+            pieces,
+            title=self.describe(),
+            resident=Resident(name, load_codec, self.codec.location),
+        )
+        moments = [_moments_path(shard) for _, shard in shards]
+        statistics = _statistics([json.loads(read_bytes(path)) for path in moments])
         write_whole(out / STATISTICS, json.dumps(statistics).encode())
-        return {"shards": len(pieces), "frames": statistics["frames"]}
+        name_shards(out, home, [shard for _, shard in shards], beside=moments)
+        return {"shards": len(shards), "frames": statistics["frames"]}
 
 
-def _moments_path(shard: str) -> Path:
-    return Path(shard).with_suffix(".moments.json")
+def _moments_path(shard: str) -> str:
+    return f"{shard.removesuffix('.tar')}.moments.json"
 
 
-def _encode_shard(piece: tuple[str, str, str]) -> None:
+class _Latents(NamedTuple):
+    """A window's key and record, and its raw latents (1, C, T) by member."""
+
+    key: str
+    record: bytes
+    latent_BCT: dict[str, Tensor]
+
+
+def _encode_shard(piece: tuple[str, WindowPiece, str]) -> None:
     """Encode one shard; its moments come first, so that a whole shard always has them."""
-    name, source, destination = piece
+    name, windows, shard = piece
+    if shard_is_whole(shard) and exists(_moments_path(shard)):
+        return
     codec: Codec = resident_model(name)
-    samples = list(read_shard(Path(source)))
-    latents = {
-        member: torch.cat([_encode(codec, sample[f"{member}.flac"]) for sample in samples]) for member in MEMBERS
-    }
-    moments = {member: _moments(latent_BCT) for member, latent_BCT in latents.items()}
-    write_whole(_moments_path(destination), json.dumps(moments).encode())
-    encoded = [
-        {
-            "__key__": sample["__key__"],
-            **{f"{member}.npy": npy_bytes(latents[member][row].numpy()) for member in MEMBERS},
-            "json": sample["json"],
-        }
-        for row, sample in enumerate(samples)
-    ]
-    write_shard(Path(destination), encoded)
+    encoded = [_encode_window(codec, sample) for sample in samples_of(windows)]  # one window's audio at a time
+    pooled = {member: torch.cat([window.latent_BCT[member] for window in encoded]) for member in MEMBERS}
+    moments = {member: _moments(latent_BCT) for member, latent_BCT in pooled.items()}
+    write_bytes(_moments_path(shard), json.dumps(moments).encode())
+    write_shard(shard, map(_latent_members, encoded))
+
+
+def _encode_window(codec: Codec, sample: dict[str, Any]) -> _Latents:
+    latents = {member: _encode(codec, sample[f"{member}.flac"]) for member in MEMBERS}
+    return _Latents(sample["__key__"], sample["json"], latents)
+
+
+def _latent_members(window: _Latents) -> dict[str, Any]:
+    arrays = {f"{member}.npy": npy_bytes(window.latent_BCT[member][0].numpy()) for member in MEMBERS}
+    return {"__key__": window.key, **arrays, "json": window.record}
 
 
 def _encode(codec: Codec, flac: bytes) -> Tensor:

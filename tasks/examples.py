@@ -11,9 +11,9 @@ import numpy as np
 
 from tasks.artifact import Artifact
 from tasks.audio import decode_flac, mp3_bytes
-from tasks.cut import shards_of
 from tasks.judge import candidate_audio
 from tasks.page import Example
+from tasks.shard_folder import shards_of
 from tasks.shards import read_shard
 
 HEARD_SAMPLES = 480_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -21,15 +20,13 @@ from models.pretrained_codicodec import PretrainedCoDiCodecRecipe
 from models.pretrained_music2latent import PretrainedMusic2LatentRecipe
 from models.spectral import SpectralRecipe
 from models.weights import load_weights, save_weights
-from tasks.artifact import Artifact
 from tasks.audio import decode_flac
-from tasks.cut import shards_of
 from tasks.fingerprint import canonical
-from tasks.progress import Progress
 from tasks.recipes import dump_recipe, load_recipe
 from tasks.runtime import Runtime, use_threads
-from tasks.shards import read_shard
 from tasks.step import Step
+from tasks.training_session import training_session
+from tasks.window_source import WindowSource, pieces_of, samples_of
 
 WEIGHTS, RECIPE = "codec.safetensors", "codec.json"
 
@@ -42,9 +39,11 @@ class FitCodec(Step):
     """
 
     stage: ClassVar[str] = "codec"
+    version: ClassVar[int] = 2
+    resumable: ClassVar[bool] = True
 
     recipe: CodecRecipe
-    windows: Artifact
+    windows: WindowSource
     first_windows: int | None
     seed: int
 
@@ -53,24 +52,16 @@ class FitCodec(Step):
 
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
         use_threads(runtime)
-        losses: list[tuple[int, dict[str, float]]] = []
-        steps = getattr(self.recipe, "steps", 1)
-        with Progress(self.describe(), total=steps, live=runtime.progress) as bar:
-
-            def log(step: int, values: dict[str, float]) -> None:
-                bar.reach(step + 1)
-                losses.append((step, values))
-
+        with training_session(self, out, runtime, total=getattr(self.recipe, "steps", 1)) as session:
             state = fit(
                 self.recipe,
                 WindowAudio(self.windows, self.first_windows),
                 seed=self.seed,
-                log=log,
                 device=torch.device(runtime.device),
+                **session,
             )
         save_weights(out / WEIGHTS, state, {})
         (out / RECIPE).write_text(dump_recipe(self.recipe), encoding="utf-8")
-        (out / "losses.json").write_text(json.dumps(losses), encoding="utf-8")
         return {"recipe": canonical(self.recipe)}
 
 
@@ -78,11 +69,11 @@ class FitCodec(Step):
 class WindowAudio:
     """Every window's target and context, one (1, 2, N) tensor at a time, in the plan's order; as often as asked."""
 
-    windows: Artifact
+    windows: WindowSource
     first: int | None
 
     def __iter__(self) -> Iterator[Tensor]:
-        samples = chain.from_iterable(read_shard(shard) for shard in shards_of(self.windows))
+        samples = chain.from_iterable(samples_of(piece) for piece in pieces_of(self.windows))
         for sample in islice(samples, self.first):
             for member in ("target", "context"):
                 yield torch.from_numpy(np.ascontiguousarray(decode_flac(sample[f"{member}.flac"])))[None]

@@ -19,12 +19,12 @@ from models.sampling import ConsistencySampler, Guidance, HeunSampler, pseudo_st
 from tasks.artifact import Artifact
 from tasks.audio import flac_bytes
 from tasks.cluster import Resident, fan_out, resident_model
-from tasks.cut import shard_path, shards_of
 from tasks.embed import shard_rows
 from tasks.fit_codec import load_codec
 from tasks.pack import load_keys, load_latents, load_text
 from tasks.progress import Progress
 from tasks.runtime import Runtime, use_threads
+from tasks.shard_folder import shard_path, shards_of
 from tasks.shards import shard_is_whole, write_shard
 from tasks.step import Step
 from tasks.train import load_trained_bridge, load_trained_denoiser
@@ -86,9 +86,7 @@ class GenerateCandidates(Step):
         for number, shard in enumerate(shards_of(self.windows)):
             keys = [row.key for row in shard_rows(shard)][: self.count - first]
             if keys:
-                pieces.append(
-                    (name, str(out / LATENTS), first, keys, self.samples, self.seed, str(shard_path(out, number)))
-                )
+                pieces.append((name, str(out / LATENTS), first, keys, self.samples, self.seed, shard_path(out, number)))
             first += len(keys)
         return pieces
 
@@ -169,12 +167,12 @@ def generators(seed: int, keys: list[str], purpose: str) -> list[torch.Generator
 
 def _decode_shard(piece: tuple[str, str, int, list[str], int, int, str]) -> None:
     name, latents, first, keys, samples, seed, destination = piece
-    if shard_is_whole(Path(destination)):
+    if shard_is_whole(destination):
         return
     codec: Codec = resident_model(name)
     raw_NVCT = np.load(latents, mmap_mode="r")[first : first + len(keys)]
     candidates = (_decode_one(codec, raw_VCT, key, samples, seed) for raw_VCT, key in zip(raw_NVCT, keys, strict=True))
-    write_shard(Path(destination), candidates)
+    write_shard(destination, candidates)
 
 
 def _decode_one(codec: Codec, raw_VCT: np.ndarray, key: str, samples: int, seed: int) -> dict[str, Any]:

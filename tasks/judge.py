@@ -22,7 +22,6 @@ from tasks.audio import decode_flac
 from tasks.clap import clap_resident, clap_space
 from tasks.cluster import fan_out, resident_model
 from tasks.columns import CONTEXT_IGNORED
-from tasks.cut import shards_of
 from tasks.embed import (
     Embeddings,
     Mixing,
@@ -36,8 +35,10 @@ from tasks.embed import (
 )
 from tasks.runtime import Runtime
 from tasks.secondary_fad import cross_checked_fad
+from tasks.shard_folder import shards_of
 from tasks.shards import read_shard
 from tasks.step import Step
+from tasks.storage import name_of
 
 SCORES = "scores.json"
 
@@ -55,9 +56,9 @@ class EmbedCandidates(Step):
 
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
         name = f"clap-{self.key()}"
-        contexts = {shard.name: str(shard) for shard in shards_of(self.windows)}
+        contexts = {name_of(shard): shard for shard in shards_of(self.windows)}
         pieces = [
-            (name, str(shard), contexts[shard.name], self.mixing, str(part_path(out, number)))
+            (name, shard, contexts[name_of(shard)], self.mixing, str(part_path(out, number)))
             for number, shard in enumerate(shards_of(self.candidates))
         ]
         fan_out(
@@ -74,7 +75,7 @@ def _embed_candidates(piece: tuple[str, str, str, Mixing | None, str]) -> None:
     name, shard, windows, mixing, part = piece
     clap: Clap = resident_model(name)
     stems, mixtures, rows = [], [], []
-    for candidate, window in zip(read_shard(Path(shard)), read_shard(Path(windows)), strict=False):
+    for candidate, window in zip(read_shard(shard), read_shard(windows), strict=False):
         assert candidate["__key__"] == window["__key__"], "candidates lie in shards of the same number as their prompts"
         audio_SN = candidate_audio(candidate)
         stems.append(embed_one(clap, audio_SN))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,11 +14,11 @@ import numpy as np
 
 from models.batch import LatentSet
 from tasks.artifact import Artifact
-from tasks.cut import shards_of
 from tasks.embed import load_embeddings
 from tasks.encode import MEMBERS, STATISTICS
 from tasks.runtime import Runtime
-from tasks.shards import load_npy, read_shard
+from tasks.shard_folder import shards_of
+from tasks.shards import load_npy, read_index, read_shard
 from tasks.step import Step
 
 _ARRAYS = ("target_NCT", "context_NCT", "clap_audio_NKE", "clap_leak_NE", "clap_text_NE")
@@ -31,21 +34,36 @@ class PackLatents(Step):
     embeddings: Artifact
 
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
-        samples = [sample for shard in shards_of(self.latents) for sample in read_shard(shard)]
+        shards = shards_of(self.latents)
         embedded = load_embeddings(self.embeddings)
-        keys = [sample["__key__"] for sample in samples]
+        keys = [key for shard in shards for key in read_index(shard).keys]
         if keys != [row.key for row in embedded.rows]:
             raise ValueError(
                 f"the latents hold {len(keys)} windows that are not the {len(embedded.rows)} embedded ones"
             )
-        for member in MEMBERS:
-            np.save(out / f"{member}_NCT.npy", np.stack([load_npy(sample[f"{member}.npy"]) for sample in samples]))
+        _write_latents(out, chain.from_iterable(map(read_shard, shards)), len(keys))
         np.save(out / "clap_audio_NKE.npy", embedded.arrays["style_NKE"])
         np.save(out / "clap_leak_NE.npy", embedded.arrays["stem_NE"])
         np.save(out / "clap_text_NE.npy", embedded.arrays["text_NE"])
         (out / STATISTICS).write_bytes((self.latents.path / STATISTICS).read_bytes())
         (out / "keys.json").write_text(json.dumps(keys), encoding="utf-8")
         return {"windows": len(keys)}
+
+
+def _write_latents(out: Path, samples: Iterable[dict[str, Any]], count: int) -> None:
+    """The members as `.npy` files, row by row: a million pairs do not fit into memory.
+
+    Written, not memory-mapped: on a full disk a mapped page ends the process instead of raising.
+    """
+    with ExitStack() as stack:
+        files = {member: stack.enter_context((out / f"{member}_NCT.npy").open("wb")) for member in MEMBERS}
+        for row, sample in enumerate(samples):
+            for member, file in files.items():
+                latent_CT = np.ascontiguousarray(load_npy(sample[f"{member}.npy"]))
+                if row == 0:
+                    header = np.lib.format.header_data_from_array_1_0(latent_CT)
+                    np.lib.format.write_array_header_1_0(file, header | {"shape": (count, *latent_CT.shape)})
+                file.write(latent_CT.data)
 
 
 def load_latents(packed: Artifact) -> LatentSet:

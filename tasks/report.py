@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 from metrics.protocol import Protocol
 from metrics.table import ScoreTable
 from tasks.artifact import Artifact
-from tasks.catalogue import read_catalogue
+from tasks.catalogue_file import read_catalogue
 from tasks.checks import CheckResult, ClapQuality, check
 from tasks.clap import clap_space
 from tasks.examples import examples_of
@@ -24,7 +24,7 @@ from tasks.provenance import Provenance
 from tasks.runtime import Runtime, code_version
 from tasks.step import Step
 from tasks.terminal import print_checks, print_table
-from tasks.train import CURVE
+from tasks.training_session import CURVE
 from tasks.whole_files import write_whole
 
 PAGE, SCORES, TABLE1, TABLE_TEXT, CHECKS = "report.html", "scores.parquet", "table1.parquet", "table.txt", "checks.json"

@@ -19,10 +19,12 @@ RECORDED_PACKAGES = ("torch", "numpy", "scipy", "soxr", "soundfile", "scikit-lea
 class Runtime:
     """Devices, workers, places and cadences. Two runtimes give the same result for the same step.
 
+    `shard_root` is where windows and latents go instead of the workspace: a folder, or a URL such as s3://bucket/prefix.
     `local_files` maps the sha256 of what the user brought along (a laion-clap checkpoint, codec weights) to its path.
     """
 
     workspace: str
+    shard_root: str | None = None
     device: str = "cpu"
     workers: int = 2
     torch_threads: int = 2

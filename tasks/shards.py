@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
 import tarfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.whole_files import file_sha256, replacing
+from tasks.storage import Place, is_remote, local_copy, name_of, read_bytes, reading, size_of, write_bytes, writing
+from tasks.whole_files import file_sha256
 
 Sample = Mapping[str, Any]
 """`__key__` (text) and bytes per member, named by its extension: {"target.flac": b"...", "json": b"..."}."""
@@ -39,35 +42,58 @@ class ShardIndex:
     keys: tuple[str, ...]
 
 
-def write_shard(path: Path, samples: Iterable[Sample]) -> ShardIndex:
+def write_shard(path: Place, samples: Iterable[Sample]) -> ShardIndex:
     """Write the samples in their order as a tar and, when it is in place, its index `<name>.json`.
 
     webdataset's TarWriter is not used: it encodes by extension (pickles included) and leaves atomicity to us.
     """
-    keys: list[str] = []
-    with replacing(path) as file:
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+    keys: dict[str, None] = {}
+    with writing(path) as file:
+        counted = _Counted(file)
+        with tarfile.open(fileobj=cast(BinaryIO, counted), mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for sample in samples:
-                _add(tar, sample, set(keys))
-                keys.append(sample["__key__"])
+                _add(tar, sample, keys)
+                keys[sample["__key__"]] = None
         if not keys:
             raise ValueError(f"{path}: a shard needs at least one sample")
-    index = ShardIndex(count=len(keys), bytes=path.stat().st_size, sha256=file_sha256(path), keys=tuple(keys))
-    with replacing(index_path(path)) as file:
-        file.write(json.dumps(asdict(index), sort_keys=True).encode())
+    index = ShardIndex(count=len(keys), bytes=counted.tell(), sha256=counted.sha256.hexdigest(), keys=tuple(keys))
+    write_bytes(index_path(path), json.dumps(asdict(index), sort_keys=True).encode())
     return index
 
 
-def read_shard(path: Path, verify: bool = True) -> Iterator[dict[str, Any]]:
+class _Counted:
+    """A stream that counts and digests what goes through it, so that no shard is read back for its index."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._bytes, self.sha256 = file, 0, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        self._bytes += len(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self._bytes
+
+
+def read_shard(path: Place, verify: bool = True) -> Iterator[dict[str, Any]]:
     """The samples in their order, undecoded; raises BrokenShard before the first one if the shard is not whole.
 
     `verify=False` spares the digest, for a shard that was verified before; size, keys and count are always checked.
+    A shard of another machine is fetched first: only a whole one gives samples.
     """
     index = read_index(path)
-    _check_file(path, index, verify=verify)
+    check_size(path, index)
+    with local_copy(path) as copy:
+        if verify:
+            check_digest(path, copy, index)
+        yield from _indexed_samples(path, copy, index)
+
+
+def _indexed_samples(path: Place, copy: Path, index: ShardIndex) -> Iterator[dict[str, Any]]:
     keys = iter(index.keys)
     count = 0
-    for sample in _samples(path):
+    for sample in _samples(copy):
         refused = [name for name in sample if name.rsplit(".", 1)[-1] in _EXECUTABLE]
         if refused:
             raise BrokenShard(f"{path}: sample {sample['__key__']} holds {refused[0]!r}, which could run code; refused")
@@ -79,44 +105,56 @@ def read_shard(path: Path, verify: bool = True) -> Iterator[dict[str, Any]]:
         raise BrokenShard(f"{path}: {count} of {index.count} samples; the shard is cut short, write it again")
 
 
-def read_index(path: Path) -> ShardIndex:
+def read_index(path: Place) -> ShardIndex:
     """The index beside a shard."""
     try:
-        record = json.loads(index_path(path).read_text())
+        record = json.loads(read_bytes(index_path(path)))
         return ShardIndex(**{**record, "keys": tuple(record["keys"])})
     except FileNotFoundError as error:
-        raise BrokenShard(f"{path}: has no index {index_path(path).name}: not finished; write it again") from error
+        raise BrokenShard(f"{path}: has no index {name_of(index_path(path))}: not finished; write it again") from error
     except (ValueError, TypeError, KeyError) as error:
         raise BrokenShard(f"{index_path(path)}: not a shard's index ({error}); write the shard again") from error
 
 
-def shard_is_whole(path: Path) -> bool:
-    """Whether the shard is there with the bytes that its index promises."""
+def shard_is_whole(path: Place) -> bool:
+    """Whether the shard is there with the bytes that its index promises.
+
+    A remote one is judged by its size: it was published by one request, and to read terabytes again before every
+    resumed run would cost more than it finds. `verify_windows` reads them.
+    """
     try:
-        _check_file(path, read_index(path), verify=True)
-    except (BrokenShard, OSError):
+        index = read_index(path)
+        check_size(path, index)
+        if not is_remote(path):
+            with local_copy(path) as copy:
+                check_digest(path, copy, index)
+    except (BrokenShard, FileNotFoundError):
         return False
     return True
 
 
 def read_members(
-    path: Path, extensions: Collection[str], keys: Collection[str] | None = None
+    path: Place, extensions: Collection[str] | None = None, keys: Collection[str] | None = None
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Key and the named members of every sample (or of `keys` alone), in order, reading nothing but them."""
-    found: dict[str, dict[str, bytes]] = {}
-    with tarfile.open(path) as tar:
-        for entry in tar:
-            key, extension = entry.name.split(".", 1)
-            if extension in extensions and (keys is None or key in keys):
-                member = tar.extractfile(entry)
-                assert member is not None, "a shard holds plain files only"
-                found.setdefault(key, {})[extension] = member.read()
-    yield from found.items()
+    """Key and the named members (or all) of every sample (or of `keys` alone), in order, reading nothing but them."""
+    with reading(path) as file, tarfile.open(fileobj=file) as tar:
+        for key, entries in groupby(tar, key=lambda entry: entry.name.split(".", 1)[0]):
+            members = {entry.name.split(".", 1)[-1]: entry for entry in entries}
+            wanted = [name for name in members if extensions is None or name in extensions]
+            if wanted and (keys is None or key in keys):
+                yield key, {name: _content(tar, members[name]) for name in wanted}
 
 
-def index_path(path: Path) -> Path:
+def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
+    member = tar.extractfile(entry)
+    if member is None:
+        raise BrokenShard(f"{entry.name} is no plain file, and a shard holds nothing else")
+    return member.read()
+
+
+def index_path(path: Place) -> str:
     """`windows-000000.tar` -> `windows-000000.json`."""
-    return path.with_suffix(".json")
+    return f"{str(path).removesuffix('.tar')}.json"
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:
@@ -137,7 +175,7 @@ def json_bytes(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def _add(tar: tarfile.TarFile, sample: Sample, earlier: set[str]) -> None:
+def _add(tar: tarfile.TarFile, sample: Sample, earlier: Collection[str]) -> None:
     key = sample["__key__"]
     if not _KEY.fullmatch(key) or key in earlier:
         raise ValueError(f"the key {key!r} is not of [a-z0-9_-] or stands in the shard already")
@@ -161,13 +199,18 @@ def _samples(path: Path) -> Iterator[dict[str, Any]]:
         yield from group_by_keys(tar_file_expander([{"url": str(path), "stream": stream}]))
 
 
-def _check_file(path: Path, index: ShardIndex, *, verify: bool) -> None:
-    if not path.is_file():
-        raise BrokenShard(f"{path}: the shard is missing, only its index is there; write it again")
-    size = path.stat().st_size
+def check_size(path: Place, index: ShardIndex) -> None:
+    """Raise BrokenShard where the shard is missing or has other bytes than its index says."""
+    try:
+        size = size_of(path)
+    except FileNotFoundError as error:
+        raise BrokenShard(f"{path}: the shard is missing, only its index is there; write it again") from error
     if size != index.bytes:
         raise BrokenShard(
             f"{path}: {size} bytes, but the index says {index.bytes}: not the whole shard; write it again"
         )
-    if verify and file_sha256(path) != index.sha256:
+
+
+def check_digest(path: Place, copy: Path, index: ShardIndex) -> None:
+    if file_sha256(copy) != index.sha256:
         raise BrokenShard(f"{path}: its sha256 is not the index's: changed since it was written; write it again")

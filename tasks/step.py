@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -42,7 +42,7 @@ class Step(ABC):
         return canonical(self.identity())
 
     def needs(self) -> Iterator[tuple[str, Artifact]]:
-        """The artifacts among the fields and inside their tuples, with their names."""
+        """The artifacts among the fields and inside their tuples and dataclasses, with their names."""
         for name, value in self.identity().items():
             yield from _artifacts(name, value)
 
@@ -63,3 +63,6 @@ def _artifacts(name: str, value: Any) -> Iterator[tuple[str, Artifact]]:
         case tuple():
             for index, item in enumerate(value):
                 yield from _artifacts(f"{name}[{index}]", item)
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            for field in fields(value):
+                yield from _artifacts(f"{name}.{field.name}", getattr(value, field.name))

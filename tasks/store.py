@@ -22,6 +22,7 @@ from typing import Any
 
 from tasks.artifact import Artifact
 from tasks.runtime import Runtime, code_version, package_versions
+from tasks.shard_folder import ELSEWHERE, files_elsewhere, remove_elsewhere, sizes_elsewhere
 from tasks.step import Step
 from tasks.whole_files import file_sha256, write_whole
 
@@ -62,15 +63,20 @@ class Store:
         home = self._home(stage, key)
         doomed = home.with_name(f".removed-{key}-{os.getpid()}")
         home.rename(doomed)
+        remove_elsewhere(doomed)
         shutil.rmtree(doomed)
 
     def _home(self, stage: str, key: str) -> Path:
         return self.root / stage / key
 
     def _read(self, home: Path) -> Artifact | None:
+        sizes = sizes_elsewhere(home)  # a store that cannot be asked is an error, not a damaged result
         try:
             record = json.loads((home / RECORD).read_text(encoding="utf-8"))
-            whole = all((home / name).stat().st_size == entry["bytes"] for name, entry in record["files"].items())
+            whole = all(
+                (sizes[name] if name in sizes else (home / name).stat().st_size) == entry["bytes"]
+                for name, entry in record["files"].items()
+            )
         except (OSError, ValueError, KeyError):
             return None
         if not whole:
@@ -117,12 +123,13 @@ def _write_record(step: Step, scratch: Path, *, summary: dict[str, Any], seconds
 
 
 def _files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Name, size and sha256 of everything a result holds."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != RECORD)
-    return {
+    """Name, size and sha256 of everything a result holds, here or under a shard root."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name not in (RECORD, ELSEWHERE)]
+    here = {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
         for path in paths
     }
+    return dict(sorted((here | files_elsewhere(folder)).items()))
 
 
 def _content_digest(files: dict[str, dict[str, Any]]) -> str:

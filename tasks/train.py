@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,14 +23,12 @@ from models.unet import UNetRecipe
 from models.weights import load_weights, save_weights
 from tasks.artifact import Artifact
 from tasks.pack import load_latents, load_text
-from tasks.progress import Progress
 from tasks.recipes import dump_recipe, load_recipe
-from tasks.runtime import Runtime, code_version, use_threads
+from tasks.runtime import Runtime, use_threads
 from tasks.step import Step
-from tasks.tracking import open_tracking, training_log
+from tasks.training_session import training_session
 
-WEIGHTS, STATE, RECIPE, CURVE = "weights.safetensors", "state.safetensors", "recipe.json", "curve.json"
-Log = Callable[[int, Mapping[str, float]], None]
+WEIGHTS, RECIPE = "weights.safetensors", "recipe.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,65 +136,3 @@ def load_trained_bridge(artifact: Artifact, device: str) -> Bridge:
     told = load_recipe((artifact.path / RECIPE).read_text(encoding="utf-8"))
     weights, _ = load_weights(artifact.path / WEIGHTS)
     return load_bridge(told["recipe"], clap_width=told["clap_width"], weights=weights, device=device)
-
-
-@contextmanager
-def training_session(step: Step, out: Path, runtime: Runtime, *, total: int) -> Iterator[dict[str, Any]]:
-    """What the loop needs of the world: where to resume, how to save, and where its figures go.
-
-    The state is dropped when training ends: the result is the weights and the curve.
-    """
-    state_path = out / STATE
-    resume = load_weights(state_path)[0] if state_path.exists() else None
-    curve = _Curve(out / CURVE, until=int(resume["step"]) if resume else 0)
-    with (
-        _tracked(step, runtime) as track,
-        Progress(step.describe(), total=total, live=runtime.progress) as bar,
-    ):
-
-        def log(at: int, values: Mapping[str, float]) -> None:
-            bar.reach(at, note=f"loss {values.get('loss', float('nan')):.4f}")
-            curve.add(at, values)
-            track(at, values)
-
-        def save(state: dict[str, Tensor]) -> None:
-            save_weights(state_path, state, {})
-            curve.write()
-
-        yield {
-            "resume": resume,
-            "save": save,
-            "save_every": runtime.save_every,
-            "log": log,
-            "log_every": runtime.log_every,
-        }
-    curve.write()
-    state_path.unlink(missing_ok=True)
-
-
-def _tracked(step: Step, runtime: Runtime) -> AbstractContextManager[Log]:
-    """The MLflow run of this training: a resumed one continues its own."""
-    tracking = open_tracking(runtime.tracking_uri, runtime.mlflow_artifacts, runtime.experiment)
-    code = code_version()
-    return training_log(
-        tracking,
-        step.key(),
-        name=step.describe(),
-        params={"stage": step.stage, "device": runtime.device},
-        tags={"git.commit": str(code["commit"]), "git.dirty": str(code["dirty"])},
-    )
-
-
-class _Curve:
-    """The figures of a run by step; on resuming, those after the saved state are made again."""
-
-    def __init__(self, path: Path, *, until: int) -> None:
-        self._path = path
-        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        self._points: list[tuple[int, dict[str, float]]] = [(at, values) for at, values in known if at <= until]
-
-    def add(self, at: int, values: Mapping[str, float]) -> None:
-        self._points.append((at, {name: value for name, value in values.items() if not name.startswith("rate/")}))
-
-    def write(self) -> None:
-        self._path.write_text(json.dumps(self._points), encoding="utf-8")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from data_manifests.pairs import Pair, PairRule, tag_text
 from data_manifests.schema import RATE_HZ, Stem, StemFile, Track
 from tasks.audio import flac_bytes, headroom_gain, read_window
+from tasks.kept_files import KeptFiles
 from tasks.shards import json_bytes
 
 # Shapes: S channels (2), N samples of a window, M samples of all style segments together.
@@ -40,20 +43,29 @@ def window_key(split: str, index: int) -> str:
     return f"{split}-{index:08d}"
 
 
-def cut_window(root: Path | str, track: Track, pair: Pair, rule: PairRule) -> WindowSample:
-    """The pair's windows from the files under the corpus root, mixed in float32 and scaled by one common gain."""
+def cut_window(
+    root: Path | str, track: Track, pair: Pair, rule: PairRule, kept: KeptFiles | None = None
+) -> WindowSample:
+    """The pair's windows from the files under the corpus root, mixed in float32 and scaled by one common gain.
+
+    `kept` is where whole decodes of m4a and mp4 lie; by default in the system's folder for temporary files.
+    """
+    cut = partial(_stem_window, Path(root), samples=rule.window_samples, kept=kept)
     stems = {stem.id: stem for stem in track.stems}
     target = stems[pair.target]
-    target_SN = _stem_window(root, target, pair.start_samples, rule)
-    context_SN = np.zeros_like(target_SN)
-    for stem_id in pair.contexts:
-        context_SN += _stem_window(root, stems[stem_id], pair.start_samples, rule)
-    style_SM = np.concatenate([_stem_window(root, target, start, rule) for start in pair.style_starts_samples], axis=1)
+    target_SN = cut(target, pair.start_samples)
+    context_SN = _added(cut(stems[stem_id], pair.start_samples) for stem_id in pair.contexts)
+    if pair.context_gain_db:
+        context_SN *= np.float32(10.0 ** (pair.context_gain_db / 20.0))
+    segments = [cut(target, start) for start in pair.style_starts_samples]
+    style_SM = np.concatenate(segments, axis=1) if len(segments) > 1 else segments[0]
     gain = headroom_gain(target_SN, context_SN)
     style_gain = min(gain, headroom_gain(style_SM))
-    target_SN *= np.float32(gain)
-    context_SN *= np.float32(gain)
-    style_SM *= np.float32(style_gain)
+    if gain != 1.0:
+        target_SN *= np.float32(gain)
+        context_SN *= np.float32(gain)
+    if style_gain != 1.0:
+        style_SM *= np.float32(style_gain)
     return WindowSample(
         key=window_key(track.split, pair.index),
         target_SN=target_SN,
@@ -83,16 +95,26 @@ def window_members(sample: WindowSample) -> dict[str, Any]:
     }
 
 
-def _stem_window(root: Path | str, stem: Stem, start_samples: int, rule: PairRule) -> NDArray[np.float32]:
+def _stem_window(
+    root: Path, stem: Stem, start_samples: int, *, samples: int, kept: KeptFiles | None
+) -> NDArray[np.float32]:
     """The window of a stem: that of each of its files, placed, levelled and added up."""
-    first, *others = (_file_window(Path(root), file, start_samples, rule.window_samples) for file in stem.files)
-    for audio_SN in others:
-        first += audio_SN
-    return first
+    return _added(_file_window(root, file, start_samples, samples, kept) for file in stem.files)
 
 
-def _file_window(root: Path, file: StemFile, start_samples: int, samples: int) -> NDArray[np.float32]:
-    audio_SN = read_window(root / file.path, start_samples - round(file.start_s * RATE_HZ), samples)
+def _added(sounds: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The sum, in the place of the first."""
+    total_SN = next(sounds)
+    for audio_SN in sounds:
+        total_SN += audio_SN
+    return total_SN
+
+
+def _file_window(
+    root: Path, file: StemFile, start_samples: int, samples: int, kept: KeptFiles | None
+) -> NDArray[np.float32]:
+    start_in_file = start_samples - round(file.start_s * RATE_HZ)
+    audio_SN = read_window(root / file.path, start_in_file, samples, file.stream, kept)
     if file.gain_db:
         audio_SN *= np.float32(10.0 ** (file.gain_db / 20.0))
     if file.side != "both":
@@ -115,5 +137,5 @@ def _record(track: Track, target: Stem, pair: Pair, rule: PairRule) -> dict[str,
 
 def _level_db(audio_SN: NDArray[np.float32]) -> float | None:
     """RMS level over all channels in dB of full scale, to a tenth; None where the window is silent."""
-    power = float(np.mean(np.square(audio_SN, dtype=np.float64)))
+    power = float(np.einsum("sn,sn->", audio_SN, audio_SN, dtype=np.float64)) / audio_SN.size
     return round(10.0 * math.log10(power), 1) if power > 0.0 else None

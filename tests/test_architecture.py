@@ -26,6 +26,8 @@ HOMES = {
     "prefect": {"tasks/materialise.py", "flows/pipeline.py"},
     "prefect_dask": {"flows/pipeline.py"},
     "webdataset": {"tasks/shards.py"},
+    "fsspec": {"tasks/storage.py"},
+    "av": {"tasks/containers.py"},
     "soundfile": {"tasks/audio.py"},
     "soxr": {"tasks/audio.py"},
     "laion_clap": {"models/laion.py"},
@@ -33,9 +35,10 @@ HOMES = {
     "codicodec": {"models/pretrained_codicodec.py"},
     "frechet_audio_distance": {"tasks/secondary_fad.py"},
     "pyloudnorm": {"metrics/mixing.py"},
+    "mido": {"data_manifests/midi.py"},
 }
 PURE_MAY_USE = {
-    "data_manifests": {"numpy", "scipy", "yaml"},
+    "data_manifests": {"mido", "numpy", "scipy", "yaml"},
     "models": {"numpy", "scipy", "torch", "safetensors", "laion_clap", "music2latent", "codicodec", "transformers"},
     "metrics": {"numpy", "scipy", "torch", "sklearn", "pyloudnorm"},
 }

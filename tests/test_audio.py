@@ -14,7 +14,9 @@ from tasks.audio import (
     mp3_bytes,
     probe,
     read_blocks,
+    read_rated_blocks,
     read_window,
+    stereo_blocks,
     wav_bytes,
     write_flac,
 )
@@ -137,9 +139,37 @@ def test_no_file_no_audio_and_no_window_are_each_said_so(tmp_path, save):
     with pytest.raises(UnreadableAudio, match="holds no audio"):
         probe(save("empty.wav", np.zeros((2, 0))))
     with pytest.raises(ValueError, match="expected >= 1"):
-        read_window(save("fine.wav", np.zeros((2, 100))), -1, 10)
+        read_window(save("fine.wav", np.zeros((2, 100))), 0, 0)
     with pytest.raises(UnreadableAudio, match="no whole FLAC"):
         decode_flac(b"fLaC nonsense")
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "aiff", "m4a", "mp4", "webm", "aac"])
+def test_files_without_a_byte_or_with_a_header_alone_are_refused_by_name(tmp_path, save, noise_SN, suffix):
+    (tmp_path / f"empty.{suffix}").write_bytes(b"")
+    headers = [tmp_path / f"empty.{suffix}"]
+    if suffix in ("wav", "flac", "aiff"):
+        headers.append(save(f"header.{suffix}", noise_SN, subtype="PCM_16"))
+        headers[-1].write_bytes(headers[-1].read_bytes()[:44])
+    for path in headers:
+        with pytest.raises(UnreadableAudio, match=rf"{path.stem}\.{suffix}"):
+            list(read_blocks(path, 1_000))
+
+
+def test_a_window_that_begins_before_the_file_begins_with_zeros(save, noise_SN):
+    for rate_hz in (48_000, 44_100):
+        path = save("noise.wav", noise_SN, rate_hz)
+        window_SN = read_window(path, -300, 1_000)
+        assert not window_SN[:, :300].any() and np.abs(window_SN[:, 300:] - read_window(path, 0, 700)).max() < 1e-6
+        assert not read_window(path, -5_000, 5_000).any()
+
+
+@pytest.mark.parametrize("rate_hz", [48_000, 44_100, 8_000])
+def test_a_file_heard_in_blocks_is_the_file_windows_are_cut_from(save, noise_SN, rate_hz):
+    path = save("noise.wav", noise_SN[:1], rate_hz)
+    heard_SN = np.concatenate(list(stereo_blocks(read_rated_blocks(path, 1_234))), axis=1)
+    assert abs(heard_SN.shape[1] - 96_000 * 48_000 / rate_hz) <= 1
+    assert np.abs(heard_SN - read_window(path, 0, heard_SN.shape[1])).max() < 1e-5
 
 
 def test_of_scipys_odd_wavs_each_is_read_whole_or_refused_by_name():

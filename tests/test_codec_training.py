@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise, repeat
+from itertools import repeat
 
 import pytest
 import torch
@@ -19,10 +19,8 @@ from models.codec_consistency import (
     sigma_of,
 )
 from models.codec_training import (
-    DivergenceError,
     augmented,
     fit_codec,
-    learning_rate_share,
     loud_crop,
     signs_of_collapse,
 )
@@ -33,6 +31,7 @@ from models.music2latent2 import Music2Latent2Recipe
 from models.pretrained_codicodec import PretrainedCoDiCodecRecipe
 from models.spectral import SpectralCodec, SpectralRecipe
 from models.stft import PowerStft
+from models.training import DivergedError
 
 STEREO = Music2Latent2Recipe(
     channels=(4, 8, 16, 16),
@@ -130,14 +129,6 @@ def test_every_chunk_has_its_own_noise_level_and_the_teacher_no_gradient() -> No
     assert (teacher_learns, student_learns) == (False, True)
 
 
-def test_learning_rate_warms_up_and_decays_to_nothing() -> None:
-    shares = [learning_rate_share(step, 1000) for step in range(1000)]
-    assert shares[0] < 0.1
-    assert max(shares) > 0.99
-    assert shares[-1] < 1e-4
-    assert all(later <= earlier for earlier, later in pairwise(shares[20:]))
-
-
 def test_crops_are_loud_or_absent() -> None:
     window = torch.zeros(2, 100_000)
     assert loud_crop(window, 1000, seeded()) is None
@@ -213,7 +204,7 @@ def test_a_short_fit_leaves_content_in_the_latents_and_watches_it(
     assert signs["slot_spread"] > 0.03
     assert signs["saturated"] < 0.1
     assert signs["swap_sensitivity"] > 0
-    assert {"loss", "gradient_norm", "skipped", *signs} == set(logged)
+    assert {"loss", "gradient_norm", "learning_rate", "skipped_steps", *signs} == set(logged)
 
 
 def test_fitting_is_a_function_of_its_seed(windows: torch.Tensor) -> None:
@@ -223,10 +214,19 @@ def test_fitting_is_a_function_of_its_seed(windows: torch.Tensor) -> None:
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
+def test_a_resumed_fit_ends_with_the_same_weights(windows: torch.Tensor) -> None:
+    saved: list[dict[str, torch.Tensor]] = []
+    arguments = {"seed": 0, "log": silent_log, "save": saved.append, "save_every": 2}
+    whole = fit(STEREO, [windows], **arguments)
+    resumed = fit(STEREO, [windows], **arguments, resume=saved[0])
+    assert int(saved[0]["step"]) == 2
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
 def test_too_many_updates_that_are_not_finite_end_the_run(windows: torch.Tensor) -> None:
     codec = Affine()
     codec.read.weight.data.fill_(float("nan"))
-    with pytest.raises(DivergenceError, match="lower the learning rate"):
+    with pytest.raises(DivergedError, match="lower the learning rate"):
         fit_codec(codec, repeat(windows[:1]), steps=40, learning_rate=1e-3, seed=0, log=silent_log)
 
 

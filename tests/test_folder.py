@@ -56,15 +56,16 @@ def test_everything_that_is_no_stem_is_reported_and_hidden_files_are_not(listed)
     listing = listed(
         "a/bass.wav",
         "a/notes.mid",
-        "a/pad.m4a",
+        "a/film.mp4",
+        "a/song.stem.m4a",
         "a/Click.wav",
         "a/.DS_Store",
         "__MACOSX/a/._bass.wav",
         a__tags_dot_txt="",
     )
     reasons = {item.path: item.reason for item in listing.left_out}
-    assert set(reasons) == {"a/notes.mid", "a/pad.m4a", "a/Click.wav"}
-    assert "convert it to FLAC or WAV" in reasons["a/pad.m4a"] and "click track" in reasons["a/Click.wav"]
+    assert set(reasons) == {"a/notes.mid", "a/film.mp4", "a/song.stem.m4a", "a/Click.wav"}
+    assert "convert it to FLAC or WAV" in reasons["a/film.mp4"] and "click track" in reasons["a/Click.wav"]
 
 
 def test_vocals_may_be_context_but_not_target(listed):

@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,26 +71,26 @@ def test_a_changed_byte_is_found_by_the_digest(shard):
 
 
 def test_an_index_that_counts_more_samples_than_the_tar_holds_is_refused(shard):
-    record = json.loads(index_path(shard).read_text())
+    record = json.loads(Path(index_path(shard)).read_text())
     record |= {"count": 6, "keys": [*record["keys"], "train-00000005"]}
-    index_path(shard).write_text(json.dumps(record))
+    Path(index_path(shard)).write_text(json.dumps(record))
     with pytest.raises(BrokenShard, match="5 of 6 samples"):
         list(read_shard(shard))
     record["keys"][0] = "train-00000009"
-    index_path(shard).write_text(json.dumps(record))
+    Path(index_path(shard)).write_text(json.dumps(record))
     with pytest.raises(BrokenShard, match="not where the index has it"):
         list(read_shard(shard))
 
 
 def test_a_shard_without_its_index_or_an_index_without_its_shard_was_never_finished(shard):
-    text = index_path(shard).read_text()
-    index_path(shard).unlink()
+    text = Path(index_path(shard)).read_text()
+    Path(index_path(shard)).unlink()
     with pytest.raises(BrokenShard, match="no index"):
         next(read_shard(shard))
-    index_path(shard).write_text("[]")
+    Path(index_path(shard)).write_text("[]")
     with pytest.raises(BrokenShard, match="not a shard's index"):
         next(read_shard(shard))
-    index_path(shard).write_text(text)
+    Path(index_path(shard)).write_text(text)
     shard.unlink()
     with pytest.raises(BrokenShard, match="missing"):
         next(read_shard(shard))
@@ -101,8 +102,8 @@ def test_pickles_are_refused_in_writing_and_in_reading(tmp_path, shard):
     with tarfile.open(shard, "w") as tar:
         member = tarfile.TarInfo("train-00000000.x.pyd")
         tar.addfile(member, io.BytesIO(b""))
-    record = json.loads(index_path(shard).read_text()) | {"bytes": shard.stat().st_size}
-    index_path(shard).write_text(json.dumps(record))
+    record = json.loads(Path(index_path(shard)).read_text()) | {"bytes": shard.stat().st_size}
+    Path(index_path(shard)).write_text(json.dumps(record))
     with pytest.raises(BrokenShard, match="could run code"):
         list(read_shard(shard, verify=False))
     with pytest.raises(ValueError, match=r"[Oo]bject arrays|pickle"):

@@ -5,14 +5,22 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_manifests.pairs import PairPlan, PairRule, split_tracks
+from data_manifests.listing import ListedStem
+from data_manifests.pairs import Pair, PairPlan, PairRule, split_tracks
+from data_manifests.schema import ListedFile, Track
 from tasks.audio import LOUDEST, decode_flac
 from tasks.catalogue import build_catalogue
+from tasks.probing import ProbeStore, probe_stems
 from tasks.shards import read_shard, write_shard
+from tasks.walk import list_corpus_folder
 from tasks.windows import cut_window, window_key, window_members
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 WINDOW = 32_768
+
+
+def catalogue_of(root, **settings):
+    return build_catalogue(root, list_corpus_folder(root, "plain"), **{"heldout_fraction": 0.5, "seed": 0, **settings})
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +41,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plans(corpus):
-    catalogue = build_catalogue(corpus, heldout_fraction=0.5, seed=0)
+    catalogue = catalogue_of(corpus, heldout_fraction=0.5, seed=0)
     rule = PairRule(window_samples=WINDOW)
     return {split: PairPlan(split_tracks(catalogue.tracks, split), rule) for split in ("train", "heldout")}
 
@@ -113,9 +121,61 @@ def test_two_cuts_of_a_shard_are_byte_equal_and_read_back(tmp_path, cut):
     ]
 
 
+def test_a_stem_of_several_files_is_cut_as_their_sum_on_its_timeline(tmp_path):
+    """`keys` is a left file, a right file a quarter of a second later, and a louder one; `bass` accompanies it."""
+    seconds = np.arange(4 * 48_000) / 48_000
+    sounds = {
+        name: 0.1 * np.sin(2 * np.pi * hz * seconds) for name, hz in (("left", 300), ("right", 500), ("both", 700))
+    }
+    for name, sound in sounds.items():
+        soundfile.write(tmp_path / f"{name}.wav", sound, 48_000, subtype="FLOAT")
+    soundfile.write(tmp_path / "bass.wav", np.full((4 * 48_000, 2), 0.05), 48_000, subtype="FLOAT")
+    files = (
+        ListedFile(path="left.wav", side="left"),
+        ListedFile(path="right.wav", side="right", start_s=0.25),
+        ListedFile(path="both.wav", gain_db=20 * np.log10(2), start_s=-0.5),
+    )
+    stems = tuple(
+        ListedStem(
+            id=name, files=of, role="other", is_vocal=False, tags=(), usable_as_target=True, usable_in_context=True,
+            reason=None,
+        )
+        for name, of in (("keys", files), ("bass", (ListedFile(path="bass.wav"),)))
+    )  # fmt: skip
+    (keys, _), (bass, _) = probe_stems(tmp_path, stems, ProbeStore())
+    track = Track(
+        id="song",
+        group_id="song",
+        split="train",
+        corpus="plain",
+        licence="",
+        tags=(),
+        frames=192_000,
+        stems=(keys, bass),
+    )
+    pair = Pair(
+        index=0,
+        track_id="song",
+        target="keys",
+        contexts=("bass",),
+        start_samples=6_000,
+        style_starts_samples=(60_000,),
+        style_note=None,
+        context_gain_db=20 * np.log10(3),
+    )
+    sample = cut_window(tmp_path, track, pair, PairRule(window_samples=WINDOW))
+    at_N = np.arange(6_000, 6_000 + WINDOW)
+    both_N = 2 * sounds["both"][at_N + 24_000]
+    right_N = np.where(at_N >= 12_000, sounds["right"][at_N - 12_000], 0.0)  # zeros before its beginning
+    assert np.abs(sample.target_SN - [sounds["left"][at_N] + both_N, right_N + both_N]).max() < 1e-6
+    assert np.allclose(sample.context_SN, 0.15, atol=1e-6)  # the plan's gain counts for the context
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not there")
 def test_real_songs_give_audible_pairs_that_do_not_clip():
-    catalogue = build_catalogue(SHARED / "songs", heldout_fraction=0.25, seed=0)
+    catalogue = build_catalogue(
+        SHARED / "songs", list_corpus_folder(SHARED / "songs", "plain"), heldout_fraction=0.25, seed=0
+    )
     rule = PairRule(window_samples=131_072)
     plan = PairPlan(split_tracks(catalogue.tracks, "train"), rule)
     tracks = {track.id: track for track in plan.tracks}

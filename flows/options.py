@@ -1,0 +1,87 @@
+"""The options that commands share, and how a command runs: its input checked, its mistakes one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from flows.request import StudyRequest
+
+Scale = Annotated[str, typer.Option(help="Size of the whole study: tiny, laptop, gpu or paper.")]
+Corpus = Annotated[
+    list[str] | None,
+    typer.Option(help="A folder of multitrack recordings; repeat for several. Default: the embedded corpus."),
+]
+Layout = Annotated[
+    list[str] | None,
+    typer.Option(help="How a --corpus is laid out, such as musdb18hq or plain; repeat for each. Default: recognised."),
+]
+Weight = Annotated[
+    list[float] | None, typer.Option(help="A --corpus' share of the pairs, in any unit; repeat for each.")
+]
+Soundfont = Annotated[
+    str | None,
+    typer.Option(help="An .sf2 or .sf3 file: plays the embedded songs, or a --corpus of MIDI files, with fluidsynth."),
+]
+ShardRoot = Annotated[
+    str | None,
+    typer.Option(help="Where windows and latents go: a folder or s3://bucket/prefix. Default: the workspace."),
+]
+Fused = Annotated[bool, typer.Option("--fused", help="Keep no training windows: cut them whenever they are heard.")]
+Arms = Annotated[
+    list[str] | None, typer.Option(help="An arm by the paper's name; repeat for several. Default: all five.")
+]
+Rows = Annotated[
+    list[str] | None, typer.Option(help="A conditioning such as 'CLAP_A,ctx'; repeat for several. Default: all.")
+]
+Workspace = Annotated[str, typer.Option(help="Folder of results, MLflow database and reports.")]
+Seed = Annotated[int, typer.Option(help="Seeds corpus, pairs, training and candidates.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
+Workers = Annotated[int, typer.Option(help="Workers of the local Dask cluster; 0: one a core.")]
+ArmWorkers = Annotated[int, typer.Option(help="Arms built side by side on Dask; 1: one after the other.")]
+Scheduler = Annotated[str | None, typer.Option(envvar="DASK_SCHEDULER_ADDRESS", help="Address of a Dask scheduler.")]
+Tracking = Annotated[
+    str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow server. Default: SQLite in the workspace.")
+]
+Clap = Annotated[str, typer.Option(help="Who judges: shipped, fit (on this corpus) or laion; auto: as the scale says.")]
+Tokenizer = Annotated[
+    str | None, typer.Option(help="Folder with roberta-base's vocab.json and merges.txt, for LAION-CLAP.")
+]
+Checkpoint = Annotated[str | None, typer.Option(help="A local LAION-CLAP checkpoint, needed at the paper's scale.")]
+
+
+def run(action: Callable[[StudyRequest], int], **values: Any) -> None:
+    """Run a command on the request that its options make."""
+    guard(lambda: action(_asked(**values)))
+
+
+def guard(action: Callable[[], int]) -> None:
+    """Run a command; what is wrong with its input is one line and exit code 2, not a trace."""
+    try:
+        code = action()
+    except (ValueError, OSError) as error:
+        print(f"error: {_plain_message(error)}", file=sys.stderr)
+        raise typer.Exit(2) from (error if os.environ.get("STEMWRIGHT_TRACE") else None)
+    raise typer.Exit(code)
+
+
+def _plain_message(error: Exception) -> str:
+    """The message alone; pydantic's carries the fields it refused."""
+    errors = getattr(error, "errors", None)
+    if callable(errors):
+        return "; ".join(str(item["msg"]).removeprefix("Value error, ") for item in errors())
+    return str(error)
+
+
+def _asked(**values: Any) -> StudyRequest:
+    """The request of a command. Raises ValueError for values that no run can have."""
+    from flows.request import StudyRequest
+
+    lists = ("arms", "conditionings", "corpus", "layout", "weight")
+    asked: dict[str, Any] = {name: tuple(value or ()) if name in lists else value for name, value in values.items()}
+    return StudyRequest(**asked)

@@ -1,0 +1,100 @@
+"""Windows for a stage to work through: those of a finished result, or of a plan, cut when they are needed.
+
+Both give the same bytes, so that what is made of them has the same digest: a plan's windows go through the same FLAC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from data_manifests.pairs import PairPlan, PairRange, PairRule
+from tasks.artifact import Artifact
+from tasks.catalogue_file import read_catalogue
+from tasks.shard_folder import shards_of
+from tasks.shards import read_shard
+from tasks.windows import cut_window, window_members
+
+CUT_VERSION = 1
+"""Raised when the meaning of a cut window changes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedWindows:
+    """Rows first..stop of the pair plan of one split, in pieces of `shard_rows`, kept nowhere (fused mode)."""
+
+    corpus: Artifact
+    catalogue: Artifact
+    rule: PairRule
+    rows: PairRange
+    shard_rows: int
+    version: int = CUT_VERSION
+
+
+WindowSource = Artifact | PlannedWindows
+
+
+@dataclass(frozen=True)
+class StoredPiece:
+    """One shard."""
+
+    shard: str
+
+
+@dataclass(frozen=True)
+class PlannedPiece:
+    """The rows of what would be one shard: an address that any worker can cut."""
+
+    corpus: str
+    catalogue: Artifact
+    rule: PairRule
+    rows: PairRange
+
+
+WindowPiece = StoredPiece | PlannedPiece
+
+
+def pieces_of(windows: WindowSource) -> list[WindowPiece]:
+    """The pieces, in order, that workers take one at a time."""
+    match windows:
+        case Artifact():
+            return [StoredPiece(shard) for shard in shards_of(windows)]
+        case PlannedWindows(rows=rows, shard_rows=size):
+            ranges = (
+                PairRange(split=rows.split, first=first, stop=min(first + size, rows.stop))
+                for first in range(rows.first, rows.stop, size)
+            )
+            return [
+                PlannedPiece(windows.corpus.location, windows.catalogue, windows.rule, piece_rows)
+                for piece_rows in ranges
+            ]
+
+
+def samples_of(piece: WindowPiece) -> Iterator[dict[str, Any]]:
+    """The windows of a piece one by one, as a shard holds them: `__key__`, three FLACs and the record."""
+    match piece:
+        case StoredPiece(shard):
+            yield from read_shard(shard)
+        case PlannedPiece(corpus, catalogue, rule, rows):
+            plan = _plan(catalogue, rows.split, rule)
+            for pair in plan.pairs(rows.first, rows.stop):
+                yield window_members(cut_window(Path(corpus), plan.track(pair.track_id), pair, rule))
+
+
+def label_of(windows: WindowSource) -> str:
+    """A source as people tell it from another."""
+    match windows:
+        case Artifact():
+            return windows.path.name[:6]
+        case PlannedWindows(rows=rows):
+            return f"{rows.split} {rows.first}–{rows.stop}"
+
+
+@lru_cache(maxsize=1)
+def _plan(catalogue: Artifact, split: str, rule: PairRule) -> PairPlan:
+    """The pair plan of one split, loaded once a process: a worker takes many pieces of one plan."""
+    tracks = tuple(track for track in read_catalogue(catalogue.path).tracks if track.split == split)
+    return PairPlan(tracks=tracks, rule=rule)

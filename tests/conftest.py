@@ -1,0 +1,40 @@
+"""A local S3 server for whoever tries shards in a bucket."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """moto's server mode; what it keeps outlives a restart, as with a real one."""
+    moto_server = pytest.importorskip("moto.server", reason="moto's server is not installed")
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    running = moto_server.ThreadedMotoServer(port=0, verbose=False)
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """A client of a server with the empty bucket `windows`; address and credentials are in the environment alone."""
+    import boto3
+    import s3fs
+
+    host, port = s3_server.get_host_and_port()
+    told = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_MAX_ATTEMPTS": "2",
+    }
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="windows")
+    yield client
+    for entry in client.list_objects_v2(Bucket="windows").get("Contents", ()):
+        client.delete_object(Bucket="windows", Key=entry["Key"])
