@@ -120,15 +120,25 @@ def adherence_auc(songs: Iterable[SongAudio], *, window_samples: int) -> Adheren
     return pairs_auc([pair for song in songs for pair in song_pairs(song, window_samples=window_samples)])
 
 
-def pairs_auc(pairs: list[PairFeatures]) -> AdherenceAuc:
-    """The AUC of onset, chroma and sum scores over true pairs and all same-role mismatches between songs."""
+def hard_negatives_auc(songs: Iterable[tuple[SongAudio, SongAudio]], *, window_samples: int) -> AdherenceAuc:
+    """The same against hard negatives alone: each song comes with another one of its style, key and tempo."""
+    pairs: list[PairFeatures] = []
+    partner: dict[str, str] = {}
+    for song, other in songs:
+        partner |= {song.id: other.id, other.id: song.id}
+        pairs += song_pairs(song, window_samples=window_samples) + song_pairs(other, window_samples=window_samples)
+    return pairs_auc(pairs, partner)
+
+
+def pairs_auc(pairs: list[PairFeatures], partner: Mapping[str, str] | None = None) -> AdherenceAuc:
+    """The AUC of each score over true pairs and same-role mismatches: with all other songs, or with the partner."""
     true: list[tuple[float, float]] = []
     false: list[tuple[float, float]] = []
     for left in pairs:
         for right in pairs:
             if left is right:
                 true.append(scores(left.context, right.target))
-            elif left.role == right.role and left.song != right.song:
+            elif left.role == right.role and _mismatched(left.song, right.song, partner):
                 false.append(scores(left.context, right.target))
     if not true or not false:
         raise ValueError(
@@ -139,6 +149,10 @@ def pairs_auc(pairs: list[PairFeatures]) -> AdherenceAuc:
     columns = [(positive[:, 0], negative[:, 0]), (positive[:, 1], negative[:, 1]), (positive.sum(1), negative.sum(1))]
     onset, chroma, total = (roc_auc(high, low) for high, low in columns)
     return AdherenceAuc(onset, chroma, total, len(true), len(false))
+
+
+def _mismatched(song: str, other: str, partner: Mapping[str, str] | None) -> bool:
+    return other == partner[song] if partner else other != song
 
 
 def roc_auc(positive: Array, negative: Array) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,11 @@ TITLE_WORDS = (
     ("Harbour", "Letters", "Machines", "Summer", "Orchard", "Signals", "Morning", "Bridges", "Lanterns", "Weather"),
 )
 
+HARD_NEGATIVES_FROM = 1_000_000
+"""Hard negatives draw as if they were the songs from this number on, which no corpus reaches."""
+
+HARD_TEMPO_BPM = 2.9
+
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedCorpus:
@@ -46,10 +51,24 @@ def compose(corpus: EmbeddedCorpus, index: int) -> Song:
     """Song `index` of the corpus, a pure function of both; only its split depends on the corpus' size."""
     if not 0 <= index < corpus.songs:
         raise ValueError(f"song {index} of a corpus of {corpus.songs}: expected 0 <= index < songs")
-    plan = plan_song(corpus, index)
+    return _written(corpus, index, plan_song(corpus, index), f"song_{index:04d}")
+
+
+def compose_hard_negative(corpus: EmbeddedCorpus, index: int) -> Song:
+    """The hard negative of song `index`: its style and key, its tempo within 3 BPM, and all else its own.
+
+    The named evaluation subset of datasets.md C.3: its stems fit the song's context by everything but the music.
+    """
+    song = compose(corpus, index)
+    plan = plan_song(corpus, HARD_NEGATIVES_FROM + index, like=song.plan)
+    return replace(_written(corpus, plan.index, plan, f"{song.id}_hard"), split=song.split)
+
+
+def _written(corpus: EmbeddedCorpus, index: int, plan: SongPlan, song_id: str) -> Song:
+    """The song of a plan: its parts written out, with a title and tags."""
     words = stream(corpus.seed, index, "words")
     return Song(
-        id=f"song_{index:04d}",
+        id=song_id,
         title=f"{words.choice(TITLE_WORDS[0])} {words.choice(TITLE_WORDS[1])}",
         split=split_of(corpus, index),
         plan=plan,
@@ -69,11 +88,16 @@ def split_of(corpus: EmbeddedCorpus, index: int) -> str:
     return "heldout" if index >= corpus.songs - corpus.heldout else "train"
 
 
-def plan_song(corpus: EmbeddedCorpus, index: int) -> SongPlan:
-    """What the players of a song agree on: tempo, key, chords, sections, groove, motif, room, and who plays."""
-    style = style_of(corpus, index)
+def plan_song(corpus: EmbeddedCorpus, index: int, like: SongPlan | None = None) -> SongPlan:
+    """What the players of a song agree on: tempo, key, chords, sections, groove, motif, room, and who plays.
+
+    A song `like` another has its style, its key, and its tempo within `HARD_TEMPO_BPM`.
+    """
+    style = like.style if like else style_of(corpus, index)
     harmony, words = stream(corpus.seed, index, "harmony"), stream(corpus.seed, index, "mood")
-    bpm = round(float(harmony.uniform(*style.bpm)), 1)
+    slowest, fastest = (like.bpm - HARD_TEMPO_BPM, like.bpm + HARD_TEMPO_BPM) if like else style.bpm
+    bpm = round(float(harmony.uniform(slowest, fastest)), 1)
+    tonic = int(harmony.integers(12))
     bar_s = style.beats_per_bar * 60.0 / bpm
     bars_per_section = section_bars(corpus.seconds, bar_s)
     bars = int(np.ceil(corpus.seconds / bar_s - 1e-9))
@@ -83,7 +107,7 @@ def plan_song(corpus: EmbeddedCorpus, index: int) -> SongPlan:
         seconds=corpus.seconds,
         style=style,
         bpm=bpm,
-        tonic=int(harmony.integers(12)),
+        tonic=like.tonic if like else tonic,
         degrees=_chord_form(style, bars, harmony),
         bars_per_section=bars_per_section,
         sections=max(1, round(corpus.seconds / (bars_per_section * bar_s))),

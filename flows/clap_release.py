@@ -33,13 +33,17 @@ CARD, QUALITY = "README.md", "quality.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ClapRelease:
-    """All that determines the shipped weights: songs of 24 s, windows of their training split, and the recipe."""
+    """All that determines the shipped weights: songs of 24 s, windows of their training split, and the recipe.
+
+    5,000 steps retrieve still better (recall@5 0.74 against 0.56 on the laptop scale's windows), but spread the stems
+    over more directions (effective rank 18 against 14), and FAD of some 30 candidates then measures their number.
+    """
 
     songs: int = 660
     heldout: int = 60
     train_windows: int = 4800
     recipe: SmallClapRecipe = SmallClapRecipe(
-        steps=5000, batch_size=64, mixture_share=0.35, warmup_steps=100, seed=RELEASE_SEED
+        steps=1500, batch_size=64, mixture_share=0.35, warmup_steps=100, seed=RELEASE_SEED
     )
 
 

@@ -22,7 +22,7 @@ Layout = Annotated[
     typer.Option(help="How a --corpus is laid out, such as musdb18hq or plain; repeat for each. Default: recognised."),
 ]
 Weight = Annotated[
-    list[float] | None, typer.Option(help="A --corpus' share of the pairs, in any unit; repeat for each.")
+    list[float] | None, typer.Option(help="A --corpus' share of the training pairs, in any unit; repeat for each.")
 ]
 Soundfont = Annotated[
     str | None,

@@ -43,7 +43,7 @@ class StudyRequest(BaseModel):
         default=(), description=f"The layout of each folder: auto, {', '.join(LAYOUT_NAMES)}; empty: recognised."
     )
     weight: tuple[float, ...] = Field(
-        default=(), description="Each folder's share of the pairs, in any unit; empty: all songs take turns."
+        default=(), description="Each folder's share of the training pairs, in any unit; empty: all songs take turns."
     )
     arms: tuple[str, ...] = Field(default=(), description="Arms to run, by the paper's names; empty: all five.")
     conditionings: tuple[str, ...] = Field(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from data_manifests.composer import EmbeddedCorpus
@@ -171,7 +171,10 @@ def _embedded(study: Study) -> EmbeddedCorpus:
 
 
 def _cut(study: Study, corpus: Artifact, catalogue: Artifact, make: Make) -> Windows:
-    """Training rows come from the training tracks; prompts, references and the real row from the held-out ones."""
+    """Training rows come from the training tracks; prompts, references and the real row from the held-out ones.
+
+    Weights shape what a model hears; it is judged on all held-out tracks in turn.
+    """
     count, references = study.bound_candidates, study.protocol.reference_size
     ranges = (
         PairRange(split="train", first=0, stop=study.train_windows),
@@ -179,8 +182,15 @@ def _cut(study: Study, corpus: Artifact, catalogue: Artifact, make: Make) -> Win
         PairRange(split="heldout", first=count, stop=count + references),
         PairRange(split="heldout", first=count + references, stop=2 * count + references),
     )
+    judged = replace(study.rule, weights=())
     train, *rest = (
-        CutWindows(corpus=corpus, catalogue=catalogue, rule=study.rule, rows=rows, shard_rows=study.shard_rows)
+        CutWindows(
+            corpus=corpus,
+            catalogue=catalogue,
+            rule=study.rule if rows.split == "train" else judged,
+            rows=rows,
+            shard_rows=study.shard_rows,
+        )
         for rows in ranges
     )
     prompts, reference, real = map(make, rest)

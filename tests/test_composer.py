@@ -7,7 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_manifests.composer import EmbeddedCorpus, compose, plan_song, song_record, split_of, style_of, write_part
+from data_manifests.composer import (
+    EmbeddedCorpus,
+    compose,
+    compose_hard_negative,
+    plan_song,
+    song_record,
+    split_of,
+    style_of,
+    write_part,
+)
 from data_manifests.drum_kit import KITS, PAN
 from data_manifests.harmony import chord_classes, lead_voices
 from data_manifests.instruments import INSTRUMENTS
@@ -182,3 +191,13 @@ def test_an_impossible_corpus_is_refused(corpus, broken):
 def test_a_song_beyond_the_corpus_is_refused(corpus):
     with pytest.raises(ValueError, match="song 24 of a corpus of 24"):
         compose(corpus, 24)
+
+
+def test_a_hard_negative_shares_style_key_and_tempo_and_no_bar_of_music() -> None:
+    corpus = EmbeddedCorpus(songs=12, seconds=16.0, seed=0, heldout=3)
+    for index in range(corpus.songs):
+        song, hard = compose(corpus, index), compose_hard_negative(corpus, index)
+        assert (hard.plan.style, hard.plan.tonic, hard.split) == (song.plan.style, song.plan.tonic, song.split)
+        assert abs(hard.plan.bpm - song.plan.bpm) <= 3.0
+        assert hard.id != song.id and hard.plan.motif != song.plan.motif
+        assert hard == compose_hard_negative(corpus, index)
