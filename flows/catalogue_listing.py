@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from data_manifests.schema import RATE_HZ, Catalogue, Stem, Track
-from flows import study as graph
+from flows import preparation
 from flows.request import StudyRequest
 from flows.session import session
 from tasks.catalogue_file import read_catalogue
@@ -17,7 +17,7 @@ def catalogue_lines(request: StudyRequest) -> Iterator[str]:
     """A line for every song, stem and file that was left out, and the sums; the catalogue is kept for the next run."""
     ready = session(request)
     make = partial(Store(ready.runtime.root / "artifacts").build, runtime=ready.runtime)
-    result = graph.catalogue(ready.study, graph.corpus(ready.study, ready.folder, make), make)
+    result = preparation.catalogue(ready.study, preparation.corpus(ready.study, ready.folder, make), make)
     catalogue = read_catalogue(result.path)
     for track in catalogue.tracks:
         yield _song(track)

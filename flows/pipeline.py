@@ -10,10 +10,11 @@ from prefect import flow, task
 from prefect.futures import wait
 from prefect_dask import DaskTaskRunner
 
-from flows import study as graph
+from flows import graph, preparation
+from flows.preparation import Prepared
 from flows.request import StudyRequest
 from flows.session import Session, session
-from flows.study import Make, Prepared
+from flows.study import Make
 from tasks.evaluation_runs import track_rows
 from tasks.materialise import materialise
 from tasks.report import Published, ReportRow, publish
@@ -24,14 +25,14 @@ from tasks.store import Store
 def prepare(request: StudyRequest) -> Prepared:
     """Windows, the CLAP and the embeddings of the windows."""
     ready = session(request)
-    return graph.prepare(ready.study, ready.folder, _make(ready))
+    return preparation.prepare(ready.study, ready.folder, _make(ready))
 
 
 @flow(name="train-arm", persist_result=False)
 def train_arm(request: StudyRequest, arm: str) -> graph.Trained:
     """One arm's codec, denoiser and bridge, and all they need."""
     ready = session(request)
-    prepared = graph.prepare(ready.study, ready.folder, _make(ready))
+    prepared = preparation.prepare(ready.study, ready.folder, _make(ready))
     return graph.train_arm(ready.study, prepared, ready.arm(arm), _make(ready))
 
 
@@ -40,7 +41,7 @@ def evaluate_arm(request: StudyRequest, arm: str) -> list[ReportRow]:
     """One arm's rows of the table, and all they need."""
     ready = session(request)
     wanted = ready.arm(arm)
-    prepared = graph.prepare(ready.study, ready.folder, _make(ready))
+    prepared = preparation.prepare(ready.study, ready.folder, _make(ready))
     trained = graph.train_arm(ready.study, prepared, wanted, _make(ready))
     return graph.evaluate_arm(ready.study, prepared, wanted, trained, request.conditionings_of(wanted), _make(ready))
 
@@ -65,7 +66,7 @@ def build_arms(request: StudyRequest) -> None:
     Arms that share a result wait for one another at its lock. Raises the first arm's error.
     """
     ready = session(request)
-    graph.prepare(ready.study, ready.folder, _make(ready))
+    preparation.prepare(ready.study, ready.folder, _make(ready))
     futures = [build_arm.submit(request, arm.name) for arm in ready.study.arms]
     wait(futures)
     for future in futures:
@@ -78,7 +79,7 @@ def build_arm(request: StudyRequest, arm: str) -> None:
     ready = session(request)
     wanted, store = ready.arm(arm), Store(ready.runtime.root / "artifacts")
     make = partial(store.build, runtime=ready.runtime)
-    prepared = graph.prepare(ready.study, ready.folder, make)
+    prepared = preparation.prepare(ready.study, ready.folder, make)
     trained = graph.train_arm(ready.study, prepared, wanted, make)
     graph.evaluate_arm(ready.study, prepared, wanted, trained, request.conditionings_of(wanted), make)
 

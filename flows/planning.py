@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from flows import study as graph
+from flows import graph
 from flows.request import StudyRequest
 from flows.scales import study_at
 from flows.session import Session

@@ -166,8 +166,8 @@ def _laptop(seed: int) -> Study:
         unet=UNetRecipe(base=64, multipliers=(1, 2, 2), blocks=1, attention_levels=(2, 3), embedding=256),
         dit=DiTRecipe(width=256, layers=4, heads=4, noise_width=256, frames_per_token=4),
         objective=EdmObjective(),
-        unet_training=_steps(400, seed=seed, batch_size=16),
-        dit_training=_steps(1000, seed=seed, batch_size=16),
+        unet_training=_steps(540, seed=seed, batch_size=16),
+        dit_training=_steps(800, seed=seed, batch_size=16),
         consistency_training=_steps(180, seed=seed, batch_size=16, learning_rate=3e-4),
         bridge=BridgeRecipe(width=256, blocks=4, training=_steps(400, seed=seed, batch_size=256)),
         heun=HeunSampler(steps=8),
@@ -184,7 +184,7 @@ def _laptop(seed: int) -> Study:
         shard_rows=22,
         clap=SmallClapRecipe(seed=seed),
         arms=scaled(sizes),
-        protocol=_protocol(batches=2, batch_size=32, reference_size=320, seed=seed),
+        protocol=_protocol(batches=2, batch_size=30, reference_size=320, seed=seed),
         seed=seed,
     )
 

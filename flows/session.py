@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from flows import study as graph
+from flows import graph
 from flows.request import StudyRequest
 from flows.study import Make, Study
 from models.arms import Arm

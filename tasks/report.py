@@ -104,7 +104,7 @@ class MakeReport(Step):
         told = json.loads((self.clap_quality.path / "quality.json").read_text(encoding="utf-8"))
         if told["role_accuracy"] is None:
             return None
-        return ClapQuality(recall_at_5=told["recall_at_5"], role_accuracy=told["role_accuracy"])
+        return ClapQuality(**told)
 
     def _unread(self) -> list[str]:
         """A line for every file of the corpus that could not be read."""

@@ -11,7 +11,7 @@ from tasks.checks import ClapQuality, check, summarise
 from tasks.paper_table import paper_table
 from tasks.terminal import print_checks
 
-GOOD_CLAP = ClapQuality(recall_at_5=0.5, role_accuracy=0.9)
+GOOD_CLAP = ClapQuality(windows=320, recall_at_5=0.5, role_accuracy=0.9)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,251 @@
+"""The study as a graph of steps, written once: what runs it, plans it or looks it up is handed in.
+
+`make` turns a step into its result. The flows hand in one that builds, `stemwright plan` one that only looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from flows.preparation import Prepared, prepare
+from flows.study import Make, Study
+from models.arms import Arm, DenoiserRecipe
+from models.codecs import CodecRecipe
+from models.conditioning import Conditioning
+from tasks.artifact import Artifact
+from tasks.clap import LaionClapRecipe
+from tasks.embed import EmbedMispaired, EmbedNoise, EmbedWindows, Mixing
+from tasks.encode import EncodeWindows
+from tasks.fit_codec import FitCodec, codec_name
+from tasks.generate import GenerateCandidates
+from tasks.judge import CrossCheckFad, EmbedCandidates, MeasureClap, ScoreRow
+from tasks.pack import PackLatents
+from tasks.report import MakeReport, ReportRow
+from tasks.train import TrainBridge, TrainDenoiser
+
+
+class Coded(NamedTuple):
+    """A fitted codec and what it made of the training windows and the prompts."""
+
+    codec: Artifact
+    train: Artifact
+    prompts: Artifact
+
+
+class Trained(NamedTuple):
+    """An arm ready to play."""
+
+    coded: Coded
+    denoiser: Artifact
+    bridge: Artifact | None
+
+
+def whole(
+    study: Study,
+    folder: Artifact | None,
+    rows_of: Callable[[Arm], tuple[Conditioning, ...]],
+    make: Make,
+    *,
+    command: str,
+) -> MakeReport:
+    """The report, still to be made: every arm under the rows that `rows_of` names, and the bounds."""
+    prepared = prepare(study, folder, make)
+    rows, trainings = bounds(study, prepared, make), []
+    for arm in study.arms:
+        trained = train_arm(study, prepared, arm, make)
+        trainings.append((arm, trained))
+        rows += evaluate_arm(study, prepared, arm, trained, rows_of(arm), make)
+    return _report(study, prepared, rows, trainings, make, command=command)
+
+
+def code(study: Study, prepared: Prepared, recipe: CodecRecipe, make: Make) -> Coded:
+    """A codec, fitted where it is ours to fit, and the latents of the training windows and the prompts."""
+    codec = make(
+        FitCodec(recipe=recipe, windows=prepared.windows.train, first_windows=study.codec_windows, seed=study.seed)
+    )
+    train = make(EncodeWindows(windows=prepared.windows.train, codec=codec))
+    prompts = make(EncodeWindows(windows=prepared.windows.prompts, codec=codec))
+    return Coded(
+        codec=codec,
+        train=make(PackLatents(latents=train, embeddings=prepared.train_embeddings)),
+        prompts=make(PackLatents(latents=prompts, embeddings=prepared.prompt_embeddings)),
+    )
+
+
+def train_arm(study: Study, prepared: Prepared, arm: Arm, make: Make) -> Trained:
+    """An arm's codec, denoiser and bridge. Arms that share a recipe share the result."""
+    coded = code(study, prepared, arm.denoiser.codec, make)
+    denoiser = _denoiser(arm.denoiser, coded, make)
+    bridge = make(TrainBridge(data=coded.train, recipe=arm.bridge)) if arm.bridge else None
+    return Trained(coded=coded, denoiser=denoiser, bridge=bridge)
+
+
+def _denoiser(recipe: DenoiserRecipe, coded: Coded, make: Make) -> Artifact:
+    start = _denoiser(recipe.start, coded, make) if recipe.start else None
+    return make(TrainDenoiser.of(recipe, data=coded.train, start=start))
+
+
+def evaluate_arm(
+    study: Study, prepared: Prepared, arm: Arm, trained: Trained, conditionings: tuple[Conditioning, ...], make: Make
+) -> list[ReportRow]:
+    """The rows of one arm: generate, embed, score."""
+    return [_evaluate(study, prepared, arm, trained, conditioning, make) for conditioning in conditionings]
+
+
+def _evaluate(
+    study: Study, prepared: Prepared, arm: Arm, trained: Trained, conditioning: Conditioning, make: Make
+) -> ReportRow:
+    candidates = make(
+        GenerateCandidates(
+            denoiser=trained.denoiser,
+            bridge=trained.bridge if conditioning.clap else None,
+            codec=trained.coded.codec,
+            prompts=trained.coded.prompts,
+            windows=prepared.windows.prompts,
+            conditioning=conditioning,
+            sampler=arm.sampler,
+            guidance=arm.guidance,
+            pseudo_stereo=arm.pseudo_stereo,
+            samples=study.rule.window_samples,
+            count=study.candidates,
+            seed=study.seed,
+        )
+    )
+    # Unconditional candidates are mixed too: what APA gives without adherence is a diagnostic of the table.
+    mixed = conditioning.context or conditioning.clap is None
+    judged = make(
+        EmbedCandidates(
+            candidates=candidates,
+            windows=prepared.windows.prompts,
+            clap=prepared.clap,
+            mixing=Mixing.of(study.protocol) if mixed else None,
+        )
+    )
+    row = make(
+        _row(
+            study,
+            prepared,
+            judged,
+            arm=arm.name,
+            inputs=conditioning.label,
+            conditioning=conditioning,
+            prompts=prepared.prompt_embeddings,
+            adherence=conditioning.context,
+        )
+    )
+    return ReportRow(arm=arm.name, inputs=conditioning.label, candidates=candidates, scores=row)
+
+
+def bounds(study: Study, prepared: Prepared, make: Make) -> list[ReportRow]:
+    """The real row and the two lower bounds: other embeddings through the same scores."""
+    protocol, clap, mixing = study.protocol, prepared.clap, Mixing.of(study.protocol)
+    real = _real(study, prepared, make)
+    noise = make(
+        EmbedNoise(
+            clap=clap,
+            clips=study.bound_candidates,
+            samples=study.rule.window_samples,
+            lufs=protocol.noise_lufs,
+            seed=study.seed,
+        )
+    )
+    wrong = make(EmbedMispaired(windows=prepared.windows.prompts, clap=clap, mixing=mixing, seed=protocol.pairing_seed))
+    rows = (
+        _row(study, prepared, real, arm="real", inputs="original accompaniment", prompts=real),
+        _row(study, prepared, noise, arm="lower bound", inputs="white noise", prompts=None),
+        _row(
+            study,
+            prepared,
+            wrong,
+            arm="lower bound",
+            inputs="random accompaniment",
+            prompts=prepared.prompt_embeddings,
+            quality=False,
+        ),
+    )
+    return [ReportRow(arm=row.arm, inputs=row.inputs, candidates=None, scores=make(row)) for row in rows]
+
+
+def _real(study: Study, prepared: Prepared, make: Make) -> Artifact:
+    return make(EmbedWindows(windows=prepared.windows.real, clap=prepared.clap, mixing=Mixing.of(study.protocol)))
+
+
+def _row(
+    study: Study,
+    prepared: Prepared,
+    candidates: Artifact,
+    *,
+    arm: str,
+    inputs: str,
+    prompts: Artifact | None,
+    conditioning: Conditioning | None = None,
+    quality: bool = True,
+    adherence: bool = True,
+) -> ScoreRow:
+    return ScoreRow(
+        arm=arm,
+        inputs=inputs,
+        conditioning=conditioning,
+        candidates=candidates,
+        prompts=prompts,
+        references=prepared.reference_embeddings,
+        mispaired=prepared.mispaired,
+        clap=prepared.clap,
+        protocol=study.protocol,
+        batches=study.protocol.batches if conditioning else study.protocol.bound_batches,
+        quality=quality,
+        adherence=adherence,
+    )
+
+
+def clap_quality(study: Study, prepared: Prepared, make: Make) -> Artifact | None:
+    """How well the small CLAP knows held-out stems; None for LAION's."""
+    if isinstance(study.clap, LaionClapRecipe):
+        return None
+    return make(MeasureClap(train=prepared.train_embeddings, heldout=prepared.reference_embeddings))
+
+
+def _report(
+    study: Study,
+    prepared: Prepared,
+    rows: list[ReportRow],
+    trainings: list[tuple[Arm, Trained]],
+    make: Make,
+    *,
+    command: str,
+) -> MakeReport:
+    return MakeReport(
+        scale=study.scale,
+        corpus_name=_corpus_name(study, prepared.corpus),
+        codecs=tuple((arm.name, codec_name(arm.denoiser.codec)) for arm, _ in trainings),
+        seed=study.seed,
+        protocol=study.protocol,
+        corpus=prepared.corpus,
+        catalogue=prepared.catalogue,
+        clap=prepared.clap,
+        clap_quality=clap_quality(study, prepared, make),
+        cross_check=make(
+            CrossCheckFad(candidates=_real(study, prepared, make), references=prepared.reference_embeddings)
+        ),
+        windows=prepared.windows.prompts,
+        rows=tuple(rows),
+        trainings=tuple(_curves(trainings)),
+        model_rows=tuple((row.arm, row.inputs) for row in rows if row.candidates),
+        command=command,
+    )
+
+
+def _corpus_name(study: Study, recordings: Artifact) -> str:
+    name = "the embedded corpus" if recordings.stage == "corpus" else "a folder of recordings"
+    return f"{name}, played by a soundfont" if study.soundfont_sha256 else name
+
+
+def _curves(trainings: list[tuple[Arm, Trained]]) -> Iterator[tuple[str, Artifact]]:
+    """Each training once, under the name of the first arm that has it."""
+    seen: set[Artifact] = set()
+    for arm, trained in trainings:
+        for name, artifact in ((arm.name, trained.denoiser), (f"{arm.name} bridge", trained.bridge)):
+            if artifact and artifact not in seen:
+                seen.add(artifact)
+                yield name, artifact
