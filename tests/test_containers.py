@@ -9,10 +9,15 @@ import pytest
 import scipy.signal
 import soundfile
 
+from data_manifests.listing import ListedStem
+from data_manifests.pairs import Pair, PairRule
+from data_manifests.schema import ListedFile, Track
 from tasks import audio
 from tasks.audio import UnreadableAudio, probe, read_blocks, read_window
 from tasks.containers import count_audio_streams
 from tasks.kept_files import KeptFiles
+from tasks.probing import ProbeStore, probe_stems
+from tasks.windows import cut_window
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 RATE_HZ = 44_100
@@ -136,6 +141,31 @@ def test_streams_are_counted_by_type_so_that_a_picture_is_none(encode, noise_SN,
     assert levels[0] / levels[1] == pytest.approx(2, rel=0.1) and levels[1] / levels[2] == pytest.approx(2, rel=0.1)
     with pytest.raises(UnreadableAudio, match=r"song\.stem\.mp4: has 3 audio stream\(s\), no number 3"):
         probe(path, 3)
+
+
+def test_windows_come_from_the_stream_that_the_catalogue_names(encode, noise_SN, kept, tmp_path):
+    path = encode("song.m4a", noise_SN, "aac", streams=2)
+    stems = [
+        ListedStem(
+            id=str(stream), files=(ListedFile(path=path.name, stream=stream),), role="other", is_vocal=False, tags=(),
+            usable_as_target=True, usable_in_context=True, reason=None,
+        )
+        for stream in range(2)
+    ]  # fmt: skip
+    whole, half = (stem for stem, _ in probe_stems(tmp_path, stems, ProbeStore()))
+    assert whole.loudness_lufs - half.loudness_lufs == pytest.approx(6.02, abs=0.5)
+    track = Track(
+        id="song", group_id="song", split="train", corpus="plain", licence="", tags=(), frames=whole.end_samples,
+        stems=(whole, half),
+    )  # fmt: skip
+    pair = Pair(
+        index=0, track_id="song", target="0", contexts=("1",), start_samples=20_000, style_starts_samples=(90_000,),
+        style_note=None,
+    )  # fmt: skip
+    sample = cut_window(tmp_path, track, pair, PairRule(window_samples=40_000), kept)
+    levels = [np.sqrt(np.mean(audio_SN**2)) for audio_SN in (sample.target_SN, sample.context_SN)]
+    assert levels[0] / levels[1] == pytest.approx(2, rel=0.1)
+    assert len(list(kept.folder.iterdir())) == 2
 
 
 def test_a_film_without_sound_text_and_half_a_file_are_each_said_so(encode, noise_SN, tmp_path):

@@ -80,6 +80,8 @@ def test_files_are_placed_on_the_track_s_timeline(save, stem_of, probe_one):
     assert both.activity == (True, True, False, False, True)
     early = probe_one(stem_of(ListedFile(path="one.wav", start_s=-1.0)))
     assert early.activity == (True,) and early.end_samples == RATE_HZ // 2
+    save("fading.wav", np.concatenate([noise(1), np.zeros((RATE_HZ // 2, 2))]))
+    assert probe_one(stem_of(ListedFile(path="fading.wav", start_s=-1.0))).activity == (False,)
 
 
 def test_a_pair_of_mono_files_is_stereo_and_a_stem_of_equal_sides_is_mono(save, stem_of, probe_one):
@@ -143,6 +145,30 @@ def test_copies_are_found_by_their_waveform_whatever_their_gain_rate_and_sign(tm
         found[2][0].flags,
     ]
     assert all(stem.usable_in_context and stem.usable_as_target for stem in marked)  # the plan keeps copies apart
+
+
+def test_loops_that_differ_in_some_of_their_seconds_are_no_copies(tmp_path, save, stem_of):
+    loop_FS = noise(1)
+    save("one.wav", np.concatenate([loop_FS] * 4))
+    save("two.wav", np.concatenate([loop_FS, loop_FS, loop_FS, -loop_FS]))
+    found = probe_stems(tmp_path / "corpus", [stem_of("one.wav"), stem_of("two.wav")], ProbeStore())
+    assert correlation(*(probe.waveform_sketch for _, probe in found)) == pytest.approx(0.5, abs=0.12)
+
+
+def test_clipping_in_any_second_is_flagged(save, stem_of, probe_one):
+    clipped_FS = np.concatenate([noise(1), np.clip(noise(1) * 20, -1, 1), noise(1)])
+    assert "clipped" in probe_one(stem_of(save("clipped.wav", clipped_FS))).flags
+
+
+def test_another_gain_side_or_start_of_known_files_is_heard_anew(tmp_path, save, stem_of):
+    save("a.wav", noise(1, channels=1))
+    settings = ({}, {"gain_db": -6.0}, {"side": "left"}, {"start_s": 1.0})
+    stems = [stem_of(ListedFile(path="a.wav", **setting)) for setting in settings]
+    for _ in range(2):  # heard, and remembered
+        found = [probe_stems(tmp_path / "corpus", [stem], ProbeStore(tmp_path / "store"))[0][0] for stem in stems]
+        assert found[1].peak == pytest.approx(found[0].peak / 2, rel=0.01)
+        assert ["mono" in stem.flags for stem in found] == [True, True, False, True]
+        assert [stem.activity for stem in found] == [(True,)] * 3 + [(False, True)]
 
 
 def test_a_copy_of_a_vocal_stem_is_no_target_and_silent_stems_are_no_copies(tmp_path, save, stem_of):
