@@ -131,7 +131,7 @@ class Quarantined:
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """All that is known of a corpus; its canonical JSON is what every later stage is keyed by."""
+    """All that is known of a corpus; its digest is what every later stage is keyed by."""
 
     tracks: tuple[Track, ...]
     quarantined: tuple[Quarantined, ...]
