@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from data_manifests.pairs import PairPlan, PairRange, PairRule
+from data_manifests.pairs import PairPlan, PairRange, PairRule, split_tracks
 from tasks.artifact import Artifact
 from tasks.catalogue_file import read_catalogue
 from tasks.shard_folder import shards_of
@@ -96,5 +96,4 @@ def label_of(windows: WindowSource) -> str:
 @lru_cache(maxsize=1)
 def _plan(catalogue: Artifact, split: str, rule: PairRule) -> PairPlan:
     """The pair plan of one split, loaded once a process: a worker takes many pieces of one plan."""
-    tracks = tuple(track for track in read_catalogue(catalogue.path).tracks if track.split == split)
-    return PairPlan(tracks=tracks, rule=rule)
+    return PairPlan(tracks=split_tracks(read_catalogue(catalogue.path).tracks, split), rule=rule)

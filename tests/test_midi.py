@@ -16,7 +16,8 @@ from data_manifests.instruments import INSTRUMENTS
 from data_manifests.midi import read_midi, touch, velocity_of, write_part
 from data_manifests.notation import Note
 
-SLAKH = Path("/work/shared/data/hard_cases/slakh_ccby4/slakh2100_flac_redux/train/Track00001")
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+SLAKH = SHARED / "hard_cases/slakh_ccby4/slakh2100_flac_redux/train/Track00001"
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +263,7 @@ def test_a_table_with_a_missing_or_doubled_program_or_a_strange_role_is_refused(
         parse_table("programs:\n" + rows + "kits: {0: x}\nhouse_instruments: {}")
 
 
-@pytest.mark.skipif(not SLAKH.exists(), reason="the Slakh excerpt of shared/data is not here")
+@pytest.mark.skipif(not SLAKH.exists(), reason="../shared/data is not there")
 def test_a_real_song_of_slakh_divides_into_its_instruments():
     song = read_midi((SLAKH / "all_src.mid").read_bytes(), "all_src.mid")
     assert {part.id: part.role for part in song.parts} == {
