@@ -14,9 +14,12 @@ from metrics.embeddings import Checked, Floats, Space, Vectors, checked, require
 # Shapes: N references, M candidates, D width of the space, K neighbours, P pairs measured again.
 # Distances come from float32 products with a bound on their error; every comparison that the bound leaves open is
 # made again from float64 differences. The counts are therefore those of float64 at the cost of float32.
+# With |a·b − product| ≤ slack (a² + b²) / 2 a squared distance lies between (1 ∓ slack)(a² + b²) − 2 product. Terms of
+# one row go into its threshold and terms of one reference into its offset: a block of pairs is read three times.
 
-BLOCK_PAIRS = 1_000_000  # distances held at once: two float32 bounds of 4 MB each
-RECHECK_PAIRS = 16_384  # pairs measured again at once: 64 MB of differences at D = 512
+BLOCK_PAIRS = 1_000_000  # products held at once: 4 MB
+RECHECK_PAIRS = 512  # pairs measured again at once: 2 MB of differences at D = 512, which a core's cache holds
+WITNESS_GROUPS = 64  # groups of references, the nearest of each of which bounds how far a row's neighbours reach
 UNIT_ROUNDOFF = 2.0**-24  # of float32
 UNDERFLOW = 1e-36  # below this, float32 products of rows scaled to norm <= 1 have lost their digits
 LARGEST_K = 10  # audio-metrics' largest neighbourhood; radii up to it cost one pass
@@ -50,10 +53,11 @@ def densities_and_coverages(
     require_one_space(around, rows)
     inside_count = dict.fromkeys(ks, 0)
     reached_N = {k: np.zeros(len(around.rows.vectors_ND), bool) for k in ks}
-    for inside_of in _insides(around, rows.vectors_ND, ks):
-        for k, inside_MN in inside_of.items():
-            inside_count[k] += int(inside_MN.sum())
-            reached_N[k] |= inside_MN.any(axis=0)
+    for near in _near_pairs(around, rows.vectors_ND, max(ks)):
+        for k in ks:
+            reference_P = near.reference_P[_inside(around, rows.vectors_ND, near, k)]
+            inside_count[k] += len(reference_P)
+            reached_N[k][reference_P] = True
     candidates = len(rows.vectors_ND)
     return {k: DensityCoverage(inside_count[k] / (k * candidates), float(reached_N[k].mean())) for k in ks}
 
@@ -88,14 +92,36 @@ NeighbourhoodsLike: TypeAlias = Vectors | Neighbourhoods
 
 def neighbourhoods(reference: Vectors, largest_k: int = LARGEST_K) -> Neighbourhoods:
     """The radii of every reference for k = 1 … `largest_k`, the reference itself excluded."""
+    return merged_neighbourhoods(reference, [squared_radii(reference, slice(None), largest_k)])
+
+
+def squared_radii(reference: Vectors, shard: slice, largest_k: int = LARGEST_K) -> NDArray[np.float64]:
+    """Squared distances (rows of the shard, K) of its rows to their nearest other references, nearest first."""
     rows = checked(reference, what="reference of density and coverage")
     count = len(rows.vectors_ND)
     if largest_k >= count:
         raise ValueError(f"k = {largest_k} with {count} references: k must be less; lower k or add references")
+    # No more than k + 1 copies of a row can matter: they fill each other's and everyone's k nearest.
+    first_N, copy_N = _copies(rows.vectors_ND)
+    kept = np.flatnonzero(copy_N <= largest_k)
+    kept_ND = rows.vectors_ND[kept]
+    coarse = _frame_of(kept_ND).coarse(kept_ND)
+    distinct, of_row = np.unique(first_N[shard], return_inverse=True)
+    own: NDArray[np.intp] = np.searchsorted(kept, np.asarray(distinct))
+    radii = [_radii(kept_ND, coarse, own[block], largest_k) for block in _blocks(len(own), len(kept))]
+    return np.concatenate(radii)[of_row]
+
+
+def merged_neighbourhoods(reference: Vectors, radii: Sequence[NDArray[np.float64]]) -> Neighbourhoods:
+    """The references with the `squared_radii` of shards in the order of their rows: bit for bit those of one pass."""
+    rows = checked(reference, what="reference of density and coverage")
+    squared_radii_NK = np.concatenate(radii)
+    if len(squared_radii_NK) != len(rows.vectors_ND):
+        raise ValueError(
+            f"radii of {len(squared_radii_NK)} rows for {len(rows.vectors_ND)} references; give every shard"
+        )
     frame = _frame_of(rows.vectors_ND)
-    coarse = frame.coarse(rows.vectors_ND)
-    radii = [_radii(rows.vectors_ND, coarse, block, largest_k) for block in _blocks(count, count)]
-    return Neighbourhoods(rows, frame, coarse, np.concatenate(radii))
+    return Neighbourhoods(rows, frame, frame.coarse(rows.vectors_ND), squared_radii_NK)
 
 
 class _Coarse(NamedTuple):
@@ -104,85 +130,121 @@ class _Coarse(NamedTuple):
     vectors_ND: NDArray[np.float32]
     square_N: NDArray[np.float32]
 
+    def only(self, rows: slice | NDArray[np.intp]) -> _Coarse:
+        return _Coarse(self.vectors_ND[rows], self.square_N[rows])
+
+    @property
+    def slack(self) -> np.float32:
+        """(D + 16) roundings: D for the product, the rest for norms, inputs, radii and sums."""
+        return np.float32((self.vectors_ND.shape[1] + 16) * UNIT_ROUNDOFF)
+
 
 class _Frame(NamedTuple):
-    """Where float32 sees best: differences to a row (exact for a large offset), then to the mean, over the extent."""
+    """Where float32 sees best: differences to the mean of the references, taken in float64, over their extent."""
 
-    row_D: NDArray[np.float64]
     mean_D: NDArray[np.float64]
     extent: float
 
     def coarse(self, vectors_ND: Floats) -> _Coarse:
-        centred_ND = ((vectors_ND - self.row_D) - self.mean_D) / self.extent
-        square_N = np.einsum("nd,nd->n", centred_ND, centred_ND)
-        # Beyond 1e15 extents float32 squares near their ceiling: such rows are clipped, and lie outside all the same.
-        shrink_N = np.minimum(1.0, 1e15 / np.sqrt(np.maximum(square_N, 1e-300)))
-        kept_ND = (centred_ND * shrink_N[:, None]).astype(np.float32)
-        return _Coarse(kept_ND, (square_N * shrink_N**2).astype(np.float32))
+        coarse = _Coarse(np.empty(vectors_ND.shape, np.float32), np.empty(len(vectors_ND), np.float32))
+        for block in _blocks(*vectors_ND.shape):
+            centred_BD = (vectors_ND[block] - self.mean_D) / self.extent
+            square_B = np.einsum("bd,bd->b", centred_BD, centred_BD)
+            # Beyond 1e15 extents float32 squares near their ceiling: such rows are clipped, and lie outside anyway.
+            shrink_B = np.minimum(1.0, 1e15 / np.sqrt(np.maximum(square_B, 1e-300)))
+            coarse.vectors_ND[block] = centred_BD if shrink_B.min() == 1.0 else centred_BD * shrink_B[:, None]
+            coarse.square_N[block] = square_B * shrink_B**2
+        return coarse
 
 
 def _frame_of(reference_ND: Floats) -> _Frame:
-    row_D = reference_ND[0].astype(np.float64)
-    shifted_ND = reference_ND - row_D
-    mean_D = shifted_ND.mean(axis=0)
-    extent = float(np.linalg.norm(shifted_ND - mean_D, axis=1).max())
-    return _Frame(row_D, mean_D, extent if extent > 0 else 1.0)
+    mean_D = reference_ND.mean(axis=0, dtype=np.float64)
+    norms = [np.linalg.norm(reference_ND[block] - mean_D, axis=1).max() for block in _blocks(*reference_ND.shape)]
+    return _Frame(mean_D, float(max(norms)) or 1.0)
 
 
-class _Bounds(NamedTuple):
-    """Bounds below and above each squared distance between two sets of coarse rows, in units of the extent."""
-
-    below_MN: NDArray[np.float32]
-    above_MN: NDArray[np.float32]
-
-
-def _bounds(a: _Coarse, b: _Coarse) -> _Bounds:
-    """a² + b² − 2a·b within (D + 16) roundings of a² + b²: D for the product, the rest for norms, inputs, radii."""
-    product_MN = a.vectors_ND @ b.vectors_ND.T
-    product_MN *= -2.0
-    slack = np.float32((a.vectors_ND.shape[1] + 16) * UNIT_ROUNDOFF)
-    below_MN = product_MN + ((1 - slack) * a.square_N - np.float32(UNDERFLOW))[:, None]
-    below_MN += (1 - slack) * b.square_N
-    product_MN += ((1 + slack) * a.square_N + np.float32(UNDERFLOW))[:, None]
-    product_MN += (1 + slack) * b.square_N
-    return _Bounds(below_MN, product_MN)
+def _copies(vectors_ND: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Per row, the first row that it equals (often itself), and how many equal rows stand before it."""
+    rows = np.ascontiguousarray(vectors_ND + 0.0)  # −0 and 0 are one number but not the same bytes
+    bytes_N = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
+    _, first_G, group_N = np.unique(bytes_N, return_index=True, return_inverse=True)
+    order_N = np.argsort(group_N, kind="stable")
+    start_G = np.searchsorted(group_N[order_N], np.arange(len(first_G)))
+    copy_N = np.empty(len(rows), np.intp)
+    copy_N[order_N] = np.arange(len(rows)) - start_G[group_N[order_N]]
+    return first_G[group_N], copy_N
 
 
-def _radii(vectors_ND: Floats, coarse: _Coarse, block: slice, largest_k: int) -> NDArray[np.float64]:
-    """Squared distances (rows of the block, K) to the nearest other rows, nearest first."""
-    own = _Coarse(coarse.vectors_ND[block], coarse.square_N[block])
-    bounds = _bounds(own, coarse)
-    in_block = np.arange(block.stop - block.start)
-    bounds.above_MN[in_block, in_block + block.start] = np.inf
-    bounds.below_MN[in_block, in_block + block.start] = np.inf
-    # At least k rows lie within the k-th smallest upper bound, so nothing further below it can be among the nearest.
-    reach_B = np.partition(bounds.above_MN, largest_k - 1, axis=1)[:, largest_k - 1]
-    row_P, other_P = np.nonzero(bounds.below_MN <= reach_B[:, None])
-    squared_P = _squared_distances(vectors_ND[block], row_P, vectors_ND, other_P)
+def _radii(vectors_ND: Floats, coarse: _Coarse, own_B: NDArray[np.intp], largest_k: int) -> NDArray[np.float64]:
+    """Squared distances (B, K) of the rows `own_B` to the nearest other rows, nearest first."""
+    own = coarse.only(own_B)
+    nearness_BN = own.vectors_ND @ coarse.vectors_ND.T
+    nearness_BN -= (1 - coarse.slack) / 2 * coarse.square_N
+    in_block = np.arange(len(nearness_BN))
+    nearness_BN[in_block, own_B] = -np.inf
+    reach_B = _reach(nearness_BN, coarse, largest_k) - coarse.slack * own.square_N - np.float32(UNDERFLOW)
+    row_P, other_P = _pairs(nearness_BN >= reach_B[:, None])
+    squared_P = _squared_distances(vectors_ND, own_B[row_P], vectors_ND, other_P)
     order_P = np.lexsort((squared_P, row_P))
-    first_B = np.searchsorted(row_P, in_block)  # np.nonzero lists the rows in order
+    first_B = np.searchsorted(row_P, in_block)
     return squared_P[order_P][first_B[:, None] + np.arange(largest_k)]
 
 
-def _insides(around: Neighbourhoods, candidate_MD: Floats, ks: Sequence[int]) -> Iterator[dict[int, NDArray[np.bool_]]]:
-    """Per block of candidates, whether each candidate (M) is inside each reference (N), for every k."""
-    reference_ND = around.rows.vectors_ND
-    coarse = around.frame.coarse(candidate_MD)
-    for block in _blocks(len(candidate_MD), len(reference_ND)):
-        bounds = _bounds(_Coarse(coarse.vectors_ND[block], coarse.square_N[block]), around.coarse)
-        yield {k: _inside(around, candidate_MD[block], bounds, k) for k in ks}
+def _reach(nearness_BN: NDArray[np.float32], coarse: _Coarse, k: int) -> NDArray[np.float32]:
+    """Per row, a nearness that at least k others surely have: the k-th best among the best of each group."""
+    rows, count = nearness_BN.shape
+    groups = min(count, max(WITNESS_GROUPS, k + 1))  # a row itself may be all of one group
+    size = count // groups
+    best_BG = nearness_BN[:, : groups * size].reshape(rows, groups, size).argmax(axis=2) + np.arange(groups) * size
+    sure_BG = np.take_along_axis(nearness_BN, best_BG, axis=1) - coarse.slack * coarse.square_N[best_BG]
+    return np.partition(sure_BG, groups - k, axis=1)[:, groups - k]
 
 
-def _inside(around: Neighbourhoods, candidate_MD: Floats, bounds: _Bounds, k: int) -> NDArray[np.bool_]:
-    radius_N = around.squared_radii_NK[:, k - 1]
-    coarse_radius_N = (radius_N / around.frame.extent**2).astype(np.float32)
-    inside_MN = bounds.above_MN < coarse_radius_N
+class _Near(NamedTuple):
+    """Pairs that may be nearer than the largest radius, with what float32 knows of their squared distance."""
+
+    candidate_P: NDArray[np.intp]
+    reference_P: NDArray[np.intp]
+    squared_P: NDArray[np.float64]  # in units of the data
+    error_P: NDArray[np.float64]
+
+
+def _near_pairs(around: Neighbourhoods, candidate_MD: Floats, largest_k: int) -> Iterator[_Near]:
+    """Block by block of candidates, every pair whose candidate may be inside its reference at `largest_k`."""
+    references, candidates = around.coarse, around.frame.coarse(candidate_MD)
+    extent_squared = around.frame.extent**2
+    radius_N = around.squared_radii_NK[:, largest_k - 1]
     # Nothing is strictly inside a radius of zero, however many duplicates a reference has.
-    open_MN = (bounds.below_MN <= coarse_radius_N) & ~inside_MN & (radius_N > 0)
-    row_P, reference_P = np.nonzero(open_MN)
-    squared_P = _squared_distances(candidate_MD, row_P, around.rows.vectors_ND, reference_P)
-    inside_MN[row_P, reference_P] = squared_P < radius_N[reference_P]
-    return inside_MN
+    scaled_radius_N = np.where(radius_N > 0, radius_N / extent_squared, -np.inf).astype(np.float32)
+    offset_N = ((1 - references.slack) * references.square_N - scaled_radius_N) / 2
+    for block in _blocks(len(candidate_MD), len(offset_N)):
+        own = candidates.only(block)
+        nearness_BN = own.vectors_ND @ references.vectors_ND.T
+        nearness_BN -= offset_N
+        needed_B = (1 - references.slack) / 2 * own.square_N - np.float32(UNDERFLOW)
+        row_P, reference_P = _pairs(nearness_BN >= needed_B[:, None])
+        sum_P = own.square_N[row_P].astype(np.float64) + references.square_N[reference_P]
+        product_P = nearness_BN[row_P, reference_P] + offset_N[reference_P].astype(np.float64)
+        squared_P = (sum_P - 2.0 * product_P) * extent_squared
+        error_P = (float(references.slack) * sum_P + UNDERFLOW) * extent_squared
+        yield _Near(row_P + block.start, reference_P, squared_P, error_P)
+
+
+def _inside(around: Neighbourhoods, candidate_MD: Floats, near: _Near, k: int) -> NDArray[np.bool_]:
+    """Which of the pairs are inside at k."""
+    radius_P = around.squared_radii_NK[near.reference_P, k - 1]
+    inside_P = near.squared_P + near.error_P < radius_P
+    open_P = np.flatnonzero(~inside_P & (near.squared_P - near.error_P <= radius_P))
+    candidate_P, reference_P = near.candidate_P[open_P], near.reference_P[open_P]
+    squared_P = _squared_distances(candidate_MD, candidate_P, around.rows.vectors_ND, reference_P)
+    inside_P[open_P] = squared_P < radius_P[open_P]
+    return inside_P
+
+
+def _pairs(selected_BN: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Row and column of what is selected, row by row; six times faster than np.nonzero where that is little."""
+    row_P, column_P = np.divmod(np.flatnonzero(selected_BN), selected_BN.shape[1])
+    return row_P, column_P
 
 
 def _squared_distances(a_MD: Floats, a_P: NDArray[np.intp], b_ND: Floats, b_P: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -190,8 +252,8 @@ def _squared_distances(a_MD: Floats, a_P: NDArray[np.intp], b_ND: Floats, b_P: N
     squared_P = np.empty(len(a_P))
     for start in range(0, len(a_P), RECHECK_PAIRS):
         pairs = slice(start, start + RECHECK_PAIRS)
-        difference_PD = a_MD[a_P[pairs]].astype(np.float64) - b_ND[b_P[pairs]]
-        squared_P[pairs] = np.square(difference_PD).sum(axis=1)
+        difference_PD = np.subtract(a_MD[a_P[pairs]], b_ND[b_P[pairs]], dtype=np.float64)
+        squared_P[pairs] = np.einsum("pd,pd->p", difference_PD, difference_PD)
     return squared_P
 
 

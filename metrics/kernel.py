@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -89,6 +90,23 @@ def kernel_set(vectors: Vectors, what: str = "the set") -> KernelSet:
     count = len(rows.vectors_ND)
     total = _sums_within(rows.vectors_ND, np.ones((1, count), np.float32))[0]
     return KernelSet(rows.vectors_ND, float(total) / (count * (count - 1)), rows.space)
+
+
+def kernel_sum(vectors: Vectors, shard: slice) -> float:
+    """The sum of k − 1 over pairs of a row of the shard with every other row of the set."""
+    x_ND = checked(vectors, what="the set of the kernel distance", at_least=2).vectors_ND
+    own_MD = x_ND[shard]
+    square_M = np.einsum("md,md->m", own_MD, own_MD, dtype=np.float64) / x_ND.shape[1]
+    itself = float((square_M * (3.0 + square_M * (3.0 + square_M))).sum())
+    everyone = np.ones((1, len(own_MD)), np.float32), np.ones((1, len(x_ND)), np.float32)
+    return float(_cross_sums(own_MD, everyone[0], x_ND, everyone[1])[0]) - itself
+
+
+def merged_kernel_set(vectors: Vectors, sums: Sequence[float]) -> KernelSet:
+    """The set with the `kernel_sum` of shards that together hold each row once; the order of `sums` changes nothing."""
+    rows = checked(vectors, what="the set of the kernel distance", at_least=2)
+    count = len(rows.vectors_ND)
+    return KernelSet(rows.vectors_ND, math.fsum(sums) / (count * (count - 1)), rows.space)
 
 
 def _as_kernel_set(vectors: KernelLike, what: str) -> KernelSet:
