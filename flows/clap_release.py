@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,13 +12,14 @@ from typing import Any
 from data_manifests.composer import EmbeddedCorpus
 from data_manifests.pairs import PairRange, PairRule
 from flows.scales import WINDOW_SAMPLES
+from models.clap_quality import ClapQuality
 from models.small_clap import SmallClapRecipe
 from tasks.artifact import Artifact
 from tasks.clap import RECIPE, WEIGHTS, FitClap
 from tasks.corpus import RenderCorpus
-from tasks.cut import CatalogueCorpus, CutWindows
+from tasks.cut import CatalogueCorpus, CutWindows, PlanPairs
 from tasks.embed import EmbedWindows
-from tasks.judge import MeasureClap
+from tasks.judge import SPACE_PICTURE, MeasureClap, load_quality
 from tasks.runtime import Runtime
 from tasks.store import Store
 from tasks.whole_files import file_sha256, write_whole
@@ -28,7 +28,7 @@ RELEASE_SEED = 20_261_123
 """No study's corpus has this seed, so that no song of any study was heard by the CLAP that judges it."""
 
 HELDOUT_WINDOWS = 300
-CARD, QUALITY = "README.md", "quality.json"
+CARD = "README.md"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +56,14 @@ def release_clap(release: ClapRelease, out: Path, runtime: Runtime) -> Iterator[
     train, heldout = cut("train", release.train_windows), cut("heldout", HELDOUT_WINDOWS)
     clap = make(FitClap(recipe=release.recipe, windows=train))
     known, unknown = (make(EmbedWindows(windows=windows, clap=clap, mixing=None)) for windows in (train, heldout))
-    quality = make(MeasureClap(train=known, heldout=unknown))
-    figures = json.loads((quality.path / QUALITY).read_text(encoding="utf-8"))
+    measured = make(MeasureClap(clap=clap, train=known, heldout=unknown))
+    quality = load_quality(measured)
     out.mkdir(parents=True, exist_ok=True)
     for name in (WEIGHTS, RECIPE):
         shutil.copyfile(clap.path / name, out / name)
-    write_whole(out / CARD, _card(release, figures, out / WEIGHTS).encode())
-    recall, accuracy = figures["recall_at_5"], figures["role_accuracy"]
-    yield f"{figures['windows']} held-out windows: recall@5 {recall:.3f}, role accuracy {accuracy:.3f}"
+    shutil.copyfile(measured.path / SPACE_PICTURE, out / SPACE_PICTURE)
+    write_whole(out / CARD, model_card(release, quality, out / WEIGHTS).encode())
+    yield f"{quality.windows} held-out windows: {_figures(quality)}"
     yield f"{out / WEIGHTS}: sha256 {file_sha256(out / WEIGHTS)}"
 
 
@@ -74,10 +74,21 @@ def _corpus(release: ClapRelease) -> EmbeddedCorpus:
 def _cut(make: Any, corpus: Artifact, catalogue: Artifact, split: str, count: int) -> Artifact:
     rule = PairRule(window_samples=WINDOW_SAMPLES, seed=RELEASE_SEED)
     rows = PairRange(split=split, first=0, stop=count)
-    return make(CutWindows(corpus=corpus, catalogue=catalogue, rule=rule, rows=rows, shard_rows=50))
+    plan = make(PlanPairs(catalogue=catalogue, rule=rule, rows=rows))
+    return make(CutWindows(corpus=corpus, catalogue=catalogue, plan=plan, rows=rows, shard_rows=50))
 
 
-def _card(release: ClapRelease, figures: dict[str, Any], weights: Path) -> str:
+def _figures(quality: ClapQuality) -> str:
+    return (
+        f"text retrieval recall@1 {quality.recall_at_1:.3f} and recall@5\n  {quality.recall_at_5:.3f}, "
+        f"role accuracy {quality.role_accuracy:.3f} (nearest centroid of training stems) and "
+        f"{quality.zero_shot_role_accuracy:.3f} (role names\n  as prompts), modality gap {quality.modality_gap:.3f} "
+        f"({quality.modality_gap_share:.0%} of what the cosine of a stem with its text lacks of 1)"
+    )
+
+
+def model_card(release: ClapRelease, quality: ClapQuality, weights: Path) -> str:
+    """The README that goes with the weights: data, recipe, command, figures, limits, licence and digest."""
     recipe = release.recipe
     return f"""# Small CLAP, as shipped with Stemwright
 
@@ -89,8 +100,8 @@ A two-tower contrastive embedder of {recipe.width} dimensions for stems, mixture
 - **Recipe**: `{RECIPE}`; {recipe.steps} steps of {recipe.batch_size}, AdamW, symmetric InfoNCE with shared-out targets
   and mixtures with strangers' contexts as negatives (`models/small_clap.py`).
 - **Command**: `stemwright clap fit --out DIR`.
-- **Figures**, on {figures["windows"]} windows of {release.heldout} held-out songs: text retrieval recall@5
-  {figures["recall_at_5"]:.3f}, role accuracy {figures["role_accuracy"]:.3f} (nearest centroid of training stems).
+- **Figures**, on {quality.windows} windows of {release.heldout} held-out songs: {_figures(quality)}.
+  `{SPACE_PICTURE}` shows stems and texts on the two directions in which they spread most.
 - **Limits**: it knows the words and timbres of that corpus. Words that it never saw are read by their letters.
 - **Licence**: Apache-2.0, weights and recipe; any use.
 - **sha256** of `{WEIGHTS}`: `{file_sha256(weights)}`

@@ -203,7 +203,7 @@ def clap_quality(study: Study, prepared: Prepared, make: Make) -> Artifact | Non
     """How well the small CLAP knows held-out stems; None for LAION's."""
     if isinstance(study.clap, LaionClapRecipe):
         return None
-    return make(MeasureClap(train=prepared.train_embeddings, heldout=prepared.reference_embeddings))
+    return make(MeasureClap(clap=prepared.clap, train=prepared.train_embeddings, heldout=prepared.reference_embeddings))
 
 
 def _report(

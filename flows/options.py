@@ -43,12 +43,17 @@ Workspace = Annotated[str, typer.Option(help="Folder of results, MLflow database
 Seed = Annotated[int, typer.Option(help="Seeds corpus, pairs, training and candidates.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
 Workers = Annotated[int, typer.Option(help="Workers of the local Dask cluster; 0: one a core.")]
-ArmWorkers = Annotated[int, typer.Option(help="Arms built side by side on Dask; 1: one after the other.")]
+ArmWorkers = Annotated[int, typer.Option(help="Arms built side by side; 0: two on a CPU, one on a GPU.")]
 Scheduler = Annotated[str | None, typer.Option(envvar="DASK_SCHEDULER_ADDRESS", help="Address of a Dask scheduler.")]
 Tracking = Annotated[
     str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow server. Default: SQLite in the workspace.")
 ]
-Clap = Annotated[str, typer.Option(help="Who judges: shipped, fit (on this corpus) or laion; auto: as the scale says.")]
+Clap = Annotated[
+    str,
+    typer.Option(
+        help="Who judges: shipped, fit (on this corpus), laion, laion-int16 (hears 16 bits); auto: as the scale says."
+    ),
+]
 Tokenizer = Annotated[
     str | None, typer.Option(help="Folder with roberta-base's vocab.json and merges.txt, for LAION-CLAP.")
 ]

@@ -17,10 +17,11 @@ from flows.study import Study
 from models.arms import Arm
 from models.conditioning import Conditioning
 from tasks.artifact import Artifact
-from tasks.clap import LaionClapRecipe
+from tasks.clap import LaionClapRecipe, laion_places
 from tasks.corpus import folder_corpus, joined_corpora
 from tasks.runtime import Runtime, default_workers
 from tasks.soundfont import soundfont_digest
+from tasks.storage import check_writable
 from tasks.whole_files import file_sha256
 
 LAYOUT_NAMES = tuple(layout.name for layout in LAYOUTS)
@@ -60,7 +61,7 @@ class StudyRequest(BaseModel):
     )
     fused: bool = Field(default=False, description="Keep no training windows: cut them whenever they are heard.")
     workers: int = Field(default=0, ge=0, description="Workers of the local Dask cluster; 0: one a core.")
-    arm_workers: int = Field(default=1, ge=1, description="Arms built side by side on Dask; 1: one after the other.")
+    arm_workers: int = Field(default=0, ge=0, description="Arms built side by side; 0: two on a CPU, one on a GPU.")
     dask_scheduler: str | None = Field(default=None, description="Address of a Dask scheduler; empty: a local cluster.")
     mlflow_uri: str | None = Field(
         default=None, description="An MLflow tracking server; empty: SQLite in the workspace."
@@ -158,6 +159,8 @@ class StudyRequest(BaseModel):
             ) from error
         if not os.access(root, os.W_OK):
             raise RequestError(f"the workspace {root} cannot be written; name another with --workspace")
+        if self.shard_root:
+            check_writable(self.shard_root)
         cores = default_workers()
         return Runtime(
             workspace=str(root.resolve()),
@@ -169,6 +172,11 @@ class StudyRequest(BaseModel):
             mlflow_uri=self.mlflow_uri,
             local_files={digest: str(path) for digest, path in (*self._laion_files(), *self._soundfont_file())},
         )
+
+    def arms_at_once(self, runtime: Runtime) -> int:
+        """How many arms are built side by side. Small networks use two cores best as two trainings of one thread."""
+        alone = runtime.device != "cpu" or runtime.dask_scheduler is not None or default_workers() == 1
+        return self.arm_workers or (1 if alone else 2)
 
     def _laion(self) -> LaionClapRecipe | None:
         digests = [digest for digest, _ in self._laion_files()]
@@ -196,7 +204,9 @@ class StudyRequest(BaseModel):
 
 def _existing(path: str) -> Path:
     if not Path(path).is_file():
-        raise RequestError(f"{path} is not a file; give LAION-CLAP's checkpoint and tokenizer folder on this machine")
+        raise RequestError(
+            f"{path} is not a file; give LAION-CLAP's checkpoint and tokenizer folder on this machine: {laion_places()}"
+        )
     return Path(path)
 
 

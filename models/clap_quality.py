@@ -1,10 +1,10 @@
-"""How well an embedding space hears: retrieval, naming of roles, and spread, on windows it was not fitted on."""
+"""How well an embedding space hears: retrieval, naming of roles, spread and gap, on windows it was not fitted on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +19,21 @@ _TIE = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class ClapQuality:
-    """The figures of one embedder on held-out windows; chance is k/N for recall and 1/K for roles."""
+    """The figures of one embedder on held-out windows; chance is k/N for recall and 1/K for roles.
+
+    `role_accuracy` goes by the centroids of other songs' windows and is None where they play none of the roles;
+    `zero_shot_role_accuracy` by the roles' names as prompts.
+    """
 
     windows: int
     recall_at_1: float
     recall_at_5: float
-    recall_at_10: float
-    role_accuracy: float
+    role_accuracy: float | None
+    zero_shot_role_accuracy: float
     own_text_cosine: float
     other_text_cosine: float
+    modality_gap: float
+    modality_gap_share: float
     effective_rank: float
 
 
@@ -38,21 +44,38 @@ def clap_quality(
     roles: Sequence[str],
     reference_audio_RE: Floats,
     reference_roles: Sequence[str],
+    prompt_KE: Floats,
+    prompted_roles: Sequence[str],
 ) -> ClapQuality:
-    """Figures of held-out windows; the reference windows, of other songs, only provide the roles' centroids."""
+    """Figures of held-out windows. The reference windows, of other songs, only provide the roles' centroids.
+
+    `prompt_KE` are the embeddings of the names `prompted_roles`, every role that is there to be chosen. Windows of a
+    role that no reference window plays are left out of `role_accuracy`: there is no centroid to know them by.
+    """
     own, other = matched_cosines(audio_NE, text_NE)
+    gap = modality_gap(audio_NE, text_NE)
     return ClapQuality(
         windows=len(audio_NE),
         recall_at_1=recall_at_k(audio_NE, text_NE, k=1),
-        recall_at_5=recall_at_k(audio_NE, text_NE, k=5),
-        recall_at_10=recall_at_k(audio_NE, text_NE, k=10),
-        role_accuracy=centroid_accuracy(
-            audio_NE, roles, reference_RE=reference_audio_RE, reference_labels=reference_roles
-        ),
+        recall_at_5=recall_at_k(audio_NE, text_NE, k=min(5, len(audio_NE))),
+        role_accuracy=_known_role_accuracy(audio_NE, roles, reference_audio_RE, reference_roles),
+        zero_shot_role_accuracy=zero_shot_accuracy(audio_NE, prompt_KE, [prompted_roles.index(role) for role in roles]),
         own_text_cosine=own,
         other_text_cosine=other,
+        modality_gap=gap.distance,
+        modality_gap_share=gap.share,
         effective_rank=effective_rank(audio_NE),
     )
+
+
+def _known_role_accuracy(
+    audio_NE: Floats, roles: Sequence[str], reference_RE: Floats, reference_roles: Sequence[str]
+) -> float | None:
+    judged = [row for row, role in enumerate(roles) if role in set(reference_roles)]
+    if not judged:
+        return None
+    own_roles = [roles[row] for row in judged]
+    return centroid_accuracy(audio_NE[judged], own_roles, reference_RE=reference_RE, reference_labels=reference_roles)
 
 
 def recall_at_k(query_NE: Floats, candidate_NE: Floats, *, k: int) -> float:
@@ -104,6 +127,27 @@ def matched_cosines(query_NE: Floats, candidate_NE: Floats) -> tuple[float, floa
     own = float(np.trace(cosine_NN))
     rows = len(cosine_NN)
     return own / rows, (float(cosine_NN.sum()) - own) / (rows * (rows - 1))
+
+
+class ModalityGap(NamedTuple):
+    """How far audio as a whole lies from text as a whole.
+
+    `distance` is the norm of the difference of the two means, 0 to 2. `share` is how much of what the cosines of own
+    texts lack of 1 is owed to it: for unit vectors 1 - cos = |a - t|^2 / 2, and distance^2 / 2 of its mean would go
+    if both clouds were moved onto each other.
+    """
+
+    distance: float
+    share: float
+
+
+def modality_gap(audio_NE: Floats, text_NE: Floats) -> ModalityGap:
+    """The gap between rows of audio and their own texts (Liang et al. 2022: the distance of the means)."""
+    _check_rows(audio_NE, text_NE)
+    difference_NE = audio_NE.astype(np.float64) - text_NE.astype(np.float64)
+    squared = float((difference_NE.mean(axis=0) ** 2).sum())
+    lacking = float((difference_NE**2).sum(axis=1).mean())
+    return ModalityGap(distance=squared**0.5, share=squared / lacking if lacking > 0 else 0.0)
 
 
 def effective_rank(vectors_NE: Floats) -> float:

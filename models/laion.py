@@ -28,7 +28,13 @@ from models.clap import ClapSpec, listening_window
 # Shapes: B batch, S audio channels, N samples, E embedding width.
 
 AudioModel = Literal["HTSAT-base", "HTSAT-tiny"]
-"""HTSAT-base for the music checkpoints (the paper's embedder), HTSAT-tiny for the 630k-audioset ones."""
+"""HTSAT-base in the music checkpoints (the paper's embedder), HTSAT-tiny in the 630k ones."""
+
+PATCHES = "audio_branch.patch_embed.proj.weight"
+AUDIO_MODELS: Mapping[int, AudioModel] = {128: "HTSAT-base", 96: "HTSAT-tiny"}
+"""The audio model by the width of its patches: a checkpoint itself says which it holds."""
+
+INT16_LARGEST = 32_767
 
 WIDTH = 512
 SMALLEST_TOKENIZER = 50_000  # roberta-base has 50,265 tokens; an offline transformers 5 silently builds one of 5
@@ -46,8 +52,9 @@ class LaionClap:
     """LAION-CLAP from a local checkpoint and a local RoBERTa tokenizer; implements `Clap`, never downloads.
 
     `tokenizer` is a folder with roberta-base's vocab.json and merges.txt. A clip is its first 10.0 s, never a
-    random crop, as floats, never rounded to 16 bits; a shorter one is repeated whole times and padded with zeros
-    as in training (laion_clap's "repeatpad").
+    random crop; a shorter one is repeated whole times and padded with zeros as in training (laion_clap's
+    "repeatpad"). `int16` cuts the samples to 16 bits, as laion_clap's own file reading does; that is another space
+    and has another name.
     """
 
     def __init__(
@@ -57,24 +64,31 @@ class LaionClap:
         tokenizer: Path,
         weights_sha256: str,
         licence: str,
-        audio_model: AudioModel = "HTSAT-base",
+        int16: bool = False,
         device: torch.device | str = "cpu",
         batch_size: int = 8,
     ) -> None:
         _check_files(checkpoint, tokenizer)
-        self.spec = ClapSpec(
-            name=f"laion-{audio_model.lower()}", width=WIDTH, licence=licence, weights_sha256=weights_sha256
-        )
-        self._device, self._batch_size = device, batch_size
         with process_untouched():
-            self._tokenizer, network = built(tokenizer, audio_model)
-        load_checkpoint(network, checkpoint)
+            self._tokenizer = local_tokenizer(tokenizer)  # before the slow import and the large file
+            state = checkpoint_state(checkpoint)
+            audio_model = audio_model_of(state, checkpoint)
+            network = untrained_network(self._tokenizer, audio_model)
+        load_state(network, state, checkpoint)
+        self.spec = ClapSpec(
+            name=f"laion-{audio_model.lower()}{'-int16' if int16 else ''}",
+            width=WIDTH,
+            licence=licence,
+            weights_sha256=weights_sha256,
+        )
+        self._int16, self._device, self._batch_size = int16, device, batch_size
         self._network = network.requires_grad_(False).eval().to(device)
 
     @torch.no_grad()
     def embed_audio(self, audio_BSN: Tensor) -> Tensor:
         """Unit vectors clap_BE (E = 512, float32) of the first 10.0 s of each clip."""
-        mono_BN = repeat_padded(listening_window(audio_BSN, self.spec.window_samples), self.spec.window_samples)
+        mono_BN = listening_window(audio_BSN, self.spec.window_samples)
+        mono_BN = repeat_padded(in_16_bits(mono_BN) if self._int16 else mono_BN, self.spec.window_samples)
         vectors = []
         for some_BN in mono_BN.to(self._device).split(self._batch_size):
             longer_B1 = torch.zeros(len(some_BN), 1, dtype=torch.bool)
@@ -106,6 +120,12 @@ def repeat_padded(mono_BN: Tensor, window_samples: int) -> Tensor:
     repeats = window_samples // mono_BN.shape[1]
     repeated_BN = mono_BN.repeat(1, repeats)
     return pad(repeated_BN, (0, window_samples - repeated_BN.shape[1]))
+
+
+def in_16_bits(mono_BN: Tensor) -> Tensor:
+    """Samples clipped to full scale and cut towards zero to 16 bits, as laion_clap's `float32_to_int16` and back."""
+    whole_BN = (mono_BN.clamp(-1.0, 1.0) * INT16_LARGEST).to(torch.int16)
+    return whole_BN.float() / INT16_LARGEST
 
 
 @contextlib.contextmanager
@@ -155,12 +175,25 @@ def _check_files(checkpoint: Path, tokenizer: Path) -> None:
         )
 
 
-def built(tokenizer_folder: Path, audio_model: AudioModel) -> tuple[Any, Any]:
-    """The tokenizer and the untrained network; every hub call that laion_clap would make is answered locally."""
+def local_tokenizer(folder: Path) -> Any:
+    """RoBERTa's tokenizer from its two files. Raises ValueError when its vocabulary is too small to be RoBERTa's."""
     import transformers
 
-    def local_tokenizer(*_: Any, **__: Any) -> Any:
-        return transformers.RobertaTokenizer(*(str(tokenizer_folder / name) for name in TOKENIZER_FILES))
+    tokenizer = transformers.RobertaTokenizer(*(str(folder / name) for name in TOKENIZER_FILES))
+    if len(tokenizer) < SMALLEST_TOKENIZER:
+        raise ValueError(
+            f"the tokenizer in {folder} has {len(tokenizer)} tokens, RoBERTa's has 50,265: with so few, every text "
+            "would get the same embedding; put the real vocab.json and merges.txt there"
+        )
+    return tokenizer
+
+
+def untrained_network(tokenizer: Any, audio_model: AudioModel) -> Any:
+    """The network before its checkpoint; every hub call that laion_clap would make is answered locally."""
+    import transformers
+
+    def this_tokenizer(*_: Any, **__: Any) -> Any:
+        return tokenizer
 
     def untrained_roberta(*_: Any, **__: Any) -> Any:
         return transformers.RobertaModel(transformers.RobertaConfig(**ROBERTA_BASE))
@@ -168,22 +201,11 @@ def built(tokenizer_folder: Path, audio_model: AudioModel) -> tuple[Any, Any]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(_replaced(transformers.BertTokenizer, "from_pretrained", _not_here))
         stack.enter_context(_replaced(transformers.BartTokenizer, "from_pretrained", _not_here))
-        stack.enter_context(_replaced(transformers.RobertaTokenizer, "from_pretrained", local_tokenizer))
+        stack.enter_context(_replaced(transformers.RobertaTokenizer, "from_pretrained", this_tokenizer))
         stack.enter_context(_replaced(transformers.RobertaModel, "from_pretrained", untrained_roberta))
-        tokenizer = local_tokenizer()
-        _check_tokenizer(tokenizer, tokenizer_folder)  # before the slow import
         import laion_clap
 
-        module = laion_clap.CLAP_Module(enable_fusion=False, device="cpu", amodel=audio_model)
-    return tokenizer, module.model
-
-
-def _check_tokenizer(tokenizer: Any, folder: Path) -> None:
-    if len(tokenizer) < SMALLEST_TOKENIZER:
-        raise ValueError(
-            f"the tokenizer in {folder} has {len(tokenizer)} tokens, RoBERTa's has 50,265: with so few, every text "
-            "would get the same embedding; put the real vocab.json and merges.txt there"
-        )
+        return laion_clap.CLAP_Module(enable_fusion=False, device="cpu", amodel=audio_model).model
 
 
 def _not_here(*_: Any, **__: Any) -> None:
@@ -204,15 +226,26 @@ def _replaced(owner: type, name: str, function: Callable[..., Any]) -> Iterator[
             setattr(owner, name, own)
 
 
-def load_checkpoint(network: torch.nn.Module, checkpoint: Path) -> None:
+def audio_model_of(state: Mapping[str, Tensor], checkpoint: Path) -> AudioModel:
+    """Which audio model a checkpoint holds. Raises ValueError when it is neither of the two that are known."""
+    width = len(state[PATCHES]) if PATCHES in state else 0
+    if width not in AUDIO_MODELS:
+        raise ValueError(
+            f"{checkpoint} is no LAION-CLAP of {' or '.join(AUDIO_MODELS.values())}: expected {PATCHES} with "
+            f"{' or '.join(map(str, AUDIO_MODELS))} rows, found {width or 'no such tensor'}; give one of its releases, "
+            "for instance music_audioset_epoch_15_esc_90.14.pt"
+        )
+    return AUDIO_MODELS[width]
+
+
+def load_state(network: torch.nn.Module, state: Mapping[str, Tensor], checkpoint: Path) -> None:
     """The checkpoint's weights into the network, all of them, none left over."""
-    state = checkpoint_state(checkpoint)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(
-            f"{checkpoint} does not fit this network: expected the unfused RoBERTa checkpoint of the named audio "
-            f"model (HTSAT-base for music, HTSAT-tiny for 630k-audioset). {str(error)[:400]}"
+            f"{checkpoint} does not fit this network: expected an unfused checkpoint with RoBERTa as its text "
+            f"tower (no name with -fusion-). {str(error)[:400]}"
         ) from error
 
 

@@ -173,7 +173,11 @@ class SmallClap:
 
     @torch.no_grad()
     def embed_text(self, texts: Sequence[str]) -> Tensor:
-        """Unit vectors clap_BE of tag lists; a text of which nothing is known is an error that names it."""
+        """Unit vectors clap_BE of tag lists of any length: all their words share one weight, none are cut off.
+
+        An unknown word is heard by its spelling, one of unknown letters not at all; a text that is empty or of which
+        nothing is known is an error that names it.
+        """
         bags = [self.vocabulary.bag_of_text(text) for text in texts]
         if not bags:
             raise ValueError("no texts to embed: give at least one")
@@ -215,7 +219,7 @@ def _train(
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * _warm_cosine(step, recipe)
         mel_AMT = _heard(recipe, windows, rows, generator).to(device)
-        bags = [_read(recipe, vocabulary, tags[row], generator) for row in rows]
+        bags = [partly_read(recipe, vocabulary, tags[row], generator) for row in rows]
         overlap_BB = tag_overlap([tags[row] for row in rows]).pow(recipe.overlap_sharpness)
         scale = network.log_scale.clamp(max=math.log(recipe.max_scale)).exp()
         loss = contrastive_loss(
@@ -336,8 +340,13 @@ def _rows(pictures_NMT: NDArray[np.floating[Any]], rows: NDArray[np.int64]) -> T
     return torch.from_numpy(pictures_NMT[rows].astype(np.float32))
 
 
-def _read(recipe: SmallClapRecipe, vocabulary: Vocabulary, tags: Sequence[Tag], generator: torch.Generator) -> Bag:
-    """A bag of a text with some tags forgotten (never all) and some words shown by their spelling only."""
+def partly_read(
+    recipe: SmallClapRecipe, vocabulary: Vocabulary, tags: Sequence[Tag], generator: torch.Generator
+) -> Bag:
+    """A bag of a text with some tags forgotten (never all) and some words shown by their spelling only.
+
+    Tags are not shuffled as well: a bag knows no order.
+    """
     forgetful = recipe.tag_dropout * torch.rand(1, generator=generator)
     kept_T = torch.rand(len(tags), generator=generator) >= forgetful
     kept_T[int(torch.randint(len(tags), (1,), generator=generator))] = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 import models
+from data_manifests.weights import mistaken_digest, where_to_get
 from metrics.embeddings import Space
 from models.clap import Clap, ClapSpec, listening_window
 from models.laion import LaionClap
@@ -23,6 +25,7 @@ from models.weights import load_weights, save_weights
 from tasks.artifact import Artifact
 from tasks.audio import decode_flac
 from tasks.cluster import Resident, fan_out, resident_model
+from tasks.embedding_cache import EmbeddingCache
 from tasks.progress import Progress
 from tasks.recipes import dump_recipe, load_recipe
 from tasks.runtime import Runtime, use_threads
@@ -37,10 +40,24 @@ SHIPPED = Path(models.__file__).parent / "shipped" / "small_clap"
 
 @dataclass(frozen=True, kw_only=True)
 class LaionClapRecipe:
-    """LAION-CLAP by the digests of its checkpoint and of its tokenizer's vocabulary; the files stay the user's."""
+    """LAION-CLAP by the digests of its checkpoint and of its tokenizer's vocabulary; the files stay the user's.
+
+    Any unfused release will do, HTSAT-base or HTSAT-tiny: the checkpoint says which. `int16` hears audio cut to 16
+    bits, as laion_clap reads files; the authors' code did not (reference/metrics.md A0).
+    """
 
     checkpoint_sha256: str
     tokenizer_sha256: str
+    int16: bool = False
+
+
+LAION_DEFAULT = "music_audioset_epoch_15_esc_90.14.pt"
+LAION_TOKENIZER = ("roberta-base/vocab.json", "roberta-base/merges.txt")
+
+
+def laion_places() -> str:
+    """Where the files of the default LAION-CLAP are to be had, for an error about their absence."""
+    return "; ".join(where_to_get(name) for name in (LAION_DEFAULT, *LAION_TOKENIZER))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,13 +168,17 @@ class ImportLaionClap(Step):
     recipe: LaionClapRecipe
 
     def describe(self) -> str:
-        return "clap laion"
+        return "clap laion, int16" if self.recipe.int16 else "clap laion"
 
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
         (out / RECIPE).write_text(dump_recipe(self.recipe), encoding="utf-8")
         clap = load_clap(str(out), runtime.local_files, runtime.device)
         _write_spec(out, clap.spec)
-        return {"checkpoint": self.recipe.checkpoint_sha256}
+        digest = self.recipe.checkpoint_sha256
+        remark = mistaken_digest(Path(runtime.local_files[digest]).name, digest)
+        if remark:
+            logging.getLogger("stemwright").warning("%s", remark)
+        return {"checkpoint": digest, "remark": remark}
 
 
 def _write_spec(out: Path, spec: ClapSpec) -> None:
@@ -180,6 +201,19 @@ def clap_resident(name: str, clap: Artifact, runtime: Runtime) -> Resident:
     return Resident(name, load_clap, clap.location, dict(runtime.local_files), runtime.device)
 
 
+def clap_and_cache_resident(name: str, clap: Artifact, runtime: Runtime) -> Resident:
+    """The CLAP of an artifact and what this workspace keeps of its embeddings, to be loaded once a worker."""
+    where = (clap.location, dict(runtime.local_files), runtime.device, str(runtime.root))
+    return Resident(name, _load_clap_and_cache, *where)
+
+
+def _load_clap_and_cache(
+    location: str, local_files: Mapping[str, str], device: str, workspace: str
+) -> tuple[Clap, EmbeddingCache]:
+    clap = load_clap(location, local_files, device)
+    return clap, EmbeddingCache(Path(workspace), spec=clap.spec, device=device)
+
+
 def load_clap(location: str, local_files: Mapping[str, str], device: str) -> Clap:
     """The CLAP of a finished artifact. Raises ValueError when a local file it needs was not given."""
     folder = Path(location)
@@ -195,12 +229,14 @@ def _laion(recipe: LaionClapRecipe, local_files: Mapping[str, str], device: str)
         checkpoint, vocabulary = (local_files[digest] for digest in (recipe.checkpoint_sha256, recipe.tokenizer_sha256))
     except KeyError as missing:
         raise ValueError(
-            f"no local file has the sha256 {missing}; give --laion-checkpoint and --laion-tokenizer"
+            f"no local file has the sha256 {missing}; give --laion-checkpoint and --laion-tokenizer. Published are "
+            f"{laion_places()}"
         ) from None
     return LaionClap(
         Path(checkpoint),
         tokenizer=Path(vocabulary).parent,
         weights_sha256=recipe.checkpoint_sha256,
         licence="CC0-1.0",
+        int16=recipe.int16,
         device=device,
     )

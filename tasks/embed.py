@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -14,13 +14,15 @@ import torch
 from safetensors.numpy import load_file, save, save_file
 
 from metrics.adherence import derangement
+from metrics.embeddings import Space
 from metrics.mixing import at_loudness, window_mixes
 from metrics.protocol import Protocol
 from models.clap import Clap
 from tasks.artifact import Artifact
 from tasks.audio import decode_flac
-from tasks.clap import HEARD_SAMPLES, clap_resident, load_clap
+from tasks.clap import HEARD_SAMPLES, clap_and_cache_resident, clap_space, load_clap
 from tasks.cluster import fan_out, resident_model
+from tasks.embedding_cache import EmbeddingCache
 from tasks.runtime import Runtime
 from tasks.shard_folder import shards_of
 from tasks.shards import read_members
@@ -28,7 +30,7 @@ from tasks.step import Step
 from tasks.whole_files import write_whole
 from tasks.window_source import WindowPiece, WindowSource, pieces_of, samples_of
 
-EMBEDDINGS, ROWS = "embeddings.safetensors", "rows.json"
+EMBEDDINGS, ROWS, SPACE = "embeddings.safetensors", "rows.json", "space.json"
 
 
 class Row(NamedTuple):
@@ -61,6 +63,7 @@ class EmbedWindows(Step):
     """Embeddings by window: `stem_NE` (the target), `style_NKE`, `text_NE` and, with a mixing, `mixture_NWE`."""
 
     stage: ClassVar[str] = "embed"
+    version: ClassVar[int] = 2
     resumable: ClassVar[bool] = True
 
     windows: WindowSource
@@ -76,31 +79,52 @@ class EmbedWindows(Step):
             (name, windows, self.mixing, str(part_path(out, number)))
             for number, windows in enumerate(pieces_of(self.windows))
         ]
-        fan_out(runtime, _embed_shard, pieces, title=self.describe(), resident=clap_resident(name, self.clap, runtime))
-        return merge_parts(out, len(pieces))
+        resident = clap_and_cache_resident(name, self.clap, runtime)
+        fan_out(runtime, _embed_shard, pieces, title=self.describe(), resident=resident)
+        return merge_parts(out, len(pieces), clap_space(self.clap))
 
 
 def _embed_shard(piece: tuple[str, WindowPiece, Mixing | None, str]) -> None:
     name, windows, mixing, part = piece
     if part_is_whole(Path(part)):
         return
-    clap: Clap = resident_model(name)
+    clap, cache = resident_model(name)
     rows: list[Row] = []
     stems, styles, mixtures = [], [], []
     for sample in samples_of(windows):  # one window's audio at a time
-        target_SN = decode_flac(sample["target.flac"])
         rows.append(window_row(sample))
-        stems.append(embed_one(clap, target_SN))
-        styles.append(np.stack([embed_one(clap, segment_SN) for segment_SN in _style_segments(sample)]))
+        stems.append(_embedded_stem(clap, cache, sample["target.flac"]))
+        styles.append(_embedded_styles(clap, cache, sample))
         if mixing:
-            mixtures.append(embed_mixture(clap, decode_flac(sample["context.flac"]), target_SN, mixing))
+            mixtures.append(_embedded_mixture(clap, cache, sample["context.flac"], sample["target.flac"], mixing))
     arrays = {
         "stem_NE": np.stack(stems),
         "style_NKE": np.stack(styles),
-        "text_NE": clap.embed_text([row.text for row in rows]).numpy(),
+        "text_NE": clap.embed_text([row.text for row in rows]).cpu().numpy(),
         **({"mixture_NWE": np.stack(mixtures)} if mixing else {}),
     }
     write_part(Path(part), arrays, rows)
+
+
+def _embedded_stem(clap: Clap, cache: EmbeddingCache, flac: bytes) -> np.ndarray:
+    return cache.found_or_made([flac], "stem", lambda: embed_one(clap, decode_flac(flac)))
+
+
+def _embedded_styles(clap: Clap, cache: EmbeddingCache, sample: dict[str, Any]) -> np.ndarray:
+    """Embeddings (K, E) of the style segments of a window, which lie one after the other in one member."""
+    flac, count = sample["style.flac"], len(json.loads(sample["json"])["style_starts_samples"])
+
+    def embed() -> np.ndarray:
+        return np.stack([embed_one(clap, segment_SN) for segment_SN in np.split(decode_flac(flac), count, axis=1)])
+
+    return cache.found_or_made([flac], f"{count} segments", embed)
+
+
+def _embedded_mixture(clap: Clap, cache: EmbeddingCache, context: bytes, stem: bytes, mixing: Mixing) -> np.ndarray:
+    def embed() -> np.ndarray:
+        return embed_mixture(clap, decode_flac(context), decode_flac(stem), mixing)
+
+    return cache.found_or_made([context, stem], repr(mixing), embed)
 
 
 def window_row(sample: dict[str, Any]) -> Row:
@@ -109,17 +133,11 @@ def window_row(sample: dict[str, Any]) -> Row:
     return Row(key=sample["__key__"], track=told["track_id"], role=told["role"], text=told["tags"])
 
 
-def _style_segments(sample: dict[str, Any]) -> list[np.ndarray]:
-    """The style segments of a window, which lie one after the other in one member."""
-    count = len(json.loads(sample["json"])["style_starts_samples"])
-    return np.split(decode_flac(sample["style.flac"]), count, axis=1)
-
-
 def embed_one(clap: Clap, audio_SN: np.ndarray) -> np.ndarray:
     """The embedding (E,) of one clip's first ten seconds."""
     heard_BSN = torch.from_numpy(np.ascontiguousarray(audio_SN[:, :HEARD_SAMPLES]))[None]
     with torch.inference_mode():
-        return clap.embed_audio(heard_BSN)[0].numpy()
+        return clap.embed_audio(heard_BSN)[0].cpu().numpy()
 
 
 def embed_mixture(clap: Clap, context_SN: np.ndarray, stem_SN: np.ndarray, mixing: Mixing) -> np.ndarray:
@@ -141,6 +159,7 @@ class EmbedMispaired(Step):
     """Every context with the target of a window of another track: `stem_NE` (that target) and `mixture_NWE`."""
 
     stage: ClassVar[str] = "mispaired"
+    version: ClassVar[int] = 2
 
     windows: Artifact
     clap: Artifact
@@ -167,9 +186,9 @@ class EmbedMispaired(Step):
             _embed_mispaired,
             pieces,
             title="embed mispaired mixtures",
-            resident=clap_resident(name, self.clap, runtime),
+            resident=clap_and_cache_resident(name, self.clap, runtime),
         )
-        return merge_parts(out, len(pieces))
+        return merge_parts(out, len(pieces), clap_space(self.clap))
 
 
 def shard_rows(shard: str) -> Iterator[Row]:
@@ -180,13 +199,12 @@ def shard_rows(shard: str) -> Iterator[Row]:
 
 def _embed_mispaired(piece: tuple[str, Mixing, Sequence[tuple[tuple[str, Row], tuple[str, Row]]], str]) -> None:
     name, mixing, pairs, part = piece
-    clap: Clap = resident_model(name)
+    clap, cache = resident_model(name)
     stems, mixtures = [], []
     for (own_shard, own), (other_shard, other) in pairs:
-        context_SN = decode_flac(_member(own_shard, own.key, "context.flac"))
-        stem_SN = decode_flac(_member(other_shard, other.key, "target.flac"))
-        stems.append(embed_one(clap, stem_SN))
-        mixtures.append(embed_mixture(clap, context_SN, stem_SN, mixing))
+        context, stem = _member(own_shard, own.key, "context.flac"), _member(other_shard, other.key, "target.flac")
+        stems.append(_embedded_stem(clap, cache, stem))
+        mixtures.append(_embedded_mixture(clap, cache, context, stem, mixing))
     rows = [own for (_, own), _ in pairs]
     write_part(Path(part), {"stem_NE": np.stack(stems), "mixture_NWE": np.stack(mixtures)}, rows)
 
@@ -201,6 +219,7 @@ class EmbedNoise(Step):
     """Gaussian white noise at one loudness: `stem_NE`, the lower bound of the quality metrics."""
 
     stage: ClassVar[str] = "noise"
+    version: ClassVar[int] = 2
 
     clap: Artifact
     clips: int
@@ -215,7 +234,7 @@ class EmbedNoise(Step):
         stems = [embed_one(clap, at_loudness(audio_N, rate_hz=48_000, lufs=self.lufs)[None]) for audio_N in noise]
         rows = [Row(key=f"noise-{index:08d}", track="noise", role="other", text="") for index in range(self.clips)]
         write_part(part_path(out, 0), {"stem_NE": np.stack(stems)}, rows)
-        return merge_parts(out, 1)
+        return merge_parts(out, 1, clap_space(self.clap))
 
 
 def part_path(folder: Path, number: int) -> Path:
@@ -234,14 +253,15 @@ def part_is_whole(path: Path) -> bool:
     return path.exists() and path.with_suffix(".json").exists()
 
 
-def merge_parts(folder: Path, count: int) -> dict[str, Any]:
-    """Join the pieces in order into one set of arrays and one list of rows, and drop them."""
+def merge_parts(folder: Path, count: int, space: Space) -> dict[str, Any]:
+    """Join the pieces in order into one set of arrays and one list of rows, name their space, and drop the pieces."""
     paths = [part_path(folder, number) for number in range(count)]
     parts = [load_file(path) for path in paths]
     rows = [row for path in paths for row in json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     save_file(joined, folder / EMBEDDINGS)
     write_whole(folder / ROWS, json.dumps(rows, ensure_ascii=False).encode())
+    write_whole(folder / SPACE, json.dumps(asdict(space), indent=1).encode())
     for path in paths:
         path.unlink()
         path.with_suffix(".json").unlink()
@@ -249,14 +269,16 @@ def merge_parts(folder: Path, count: int) -> dict[str, Any]:
 
 
 class Embeddings(NamedTuple):
-    """The arrays of an embedding artifact by name, and what each row is."""
+    """The arrays of an embedding artifact by name, what each row is, and the space that all of them lie in."""
 
     arrays: dict[str, np.ndarray]
     rows: list[Row]
+    space: Space
 
 
 def load_embeddings(artifact: Artifact) -> Embeddings:
     """The embeddings of a finished artifact."""
     arrays = load_file(artifact.path / EMBEDDINGS)
     rows = [Row(**row) for row in json.loads((artifact.path / ROWS).read_text(encoding="utf-8"))]
-    return Embeddings(arrays=arrays, rows=rows)
+    space = Space(**json.loads((artifact.path / SPACE).read_text(encoding="utf-8")))
+    return Embeddings(arrays=arrays, rows=rows, space=space)

@@ -15,15 +15,14 @@ from metrics.protocol import Protocol
 from metrics.score import FAMILIES, CandidateSet, ReferenceSet, score_row
 from metrics.table import Score
 from models.clap import Clap
-from models.clap_quality import centroid_accuracy, recall_at_k
+from models.clap_quality import ClapQuality, clap_quality
 from models.conditioning import ClapSource, Conditioning
 from tasks.artifact import Artifact
 from tasks.audio import decode_flac
-from tasks.clap import clap_resident, clap_space
+from tasks.clap import clap_resident, clap_space, load_clap
 from tasks.cluster import fan_out, resident_model
 from tasks.columns import CONTEXT_IGNORED
 from tasks.embed import (
-    Embeddings,
     Mixing,
     embed_mixture,
     embed_one,
@@ -33,6 +32,7 @@ from tasks.embed import (
     window_row,
     write_part,
 )
+from tasks.plots import space_plot
 from tasks.runtime import Runtime
 from tasks.secondary_fad import cross_checked_fad
 from tasks.shard_folder import shards_of
@@ -41,6 +41,7 @@ from tasks.step import Step
 from tasks.storage import name_of
 
 SCORES = "scores.json"
+QUALITY, SPACE_PICTURE = "quality.json", "space.png"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,7 @@ class EmbedCandidates(Step):
     """Embeddings of candidates: `stem_NE` and, with a mixing, `mixture_NWE` with their prompts' contexts."""
 
     stage: ClassVar[str] = "judged"
+    version: ClassVar[int] = 2
 
     candidates: Artifact
     windows: Artifact
@@ -68,7 +70,7 @@ class EmbedCandidates(Step):
             title="embed candidates",
             resident=clap_resident(name, self.clap, runtime),
         )
-        return merge_parts(out, len(pieces))
+        return merge_parts(out, len(pieces), clap_space(self.clap))
 
 
 def _embed_candidates(piece: tuple[str, str, str, Mixing | None, str]) -> None:
@@ -120,7 +122,7 @@ class ScoreRow(Step):
 
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
         space = clap_space(self.clap)
-        reference, candidates = self._reference(space), self._candidates(space)
+        reference, candidates = self._reference(), self._candidates()
         scored = score_row(
             reference,
             candidates,
@@ -144,38 +146,39 @@ class ScoreRow(Step):
         ignored = score.metric == "apa" and not self.adherence
         return replace(score, metric=CONTEXT_IGNORED) if ignored else score
 
-    def _reference(self, space: Space) -> ReferenceSet:
+    def _reference(self) -> ReferenceSet:
         true, wrong = load_embeddings(self.references), load_embeddings(self.mispaired)
         keys = [row.key for row in true.rows]
         return ReferenceSet(
-            stems=_set(true.arrays["stem_NE"], keys, space, "stem"),
-            mixtures=_mixtures(true.arrays["mixture_NWE"], keys, space),
-            mispaired=_mixtures(wrong.arrays["mixture_NWE"], keys, space),
+            stems=_set(true.arrays["stem_NE"], keys, true.space, "stem"),
+            mixtures=_mixtures(true.arrays["mixture_NWE"], keys, true.space),
+            mispaired=_mixtures(wrong.arrays["mixture_NWE"], keys, wrong.space),
         )
 
-    def _candidates(self, space: Space) -> CandidateSet:
+    def _candidates(self) -> CandidateSet:
         made = load_embeddings(self.candidates)
         wanted = self.batches * self.protocol.batch_size
         keys = [row.key for row in made.rows][:wanted]
         mixtures = made.arrays.get("mixture_NWE")
-        audio, text = self._targets(len(keys))
+        audio, text = self._targets(keys)
         return CandidateSet(
-            stems=_set(made.arrays["stem_NE"][:wanted], keys, space, "stem"),
-            mixtures=_mixtures(mixtures[:wanted], keys, space) if mixtures is not None else None,
-            target_audio=_set(audio, keys, space, "stem") if audio is not None else None,
-            target_text=_set(text, keys, space, "text") if text is not None else None,
+            stems=_set(made.arrays["stem_NE"][:wanted], keys, made.space, "stem"),
+            mixtures=_mixtures(mixtures[:wanted], keys, made.space) if mixtures is not None else None,
+            target_audio=audio,
+            target_text=text,
         )
 
-    def _targets(self, count: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def _targets(self, keys: Sequence[str]) -> tuple[EmbeddingSet | None, EmbeddingSet | None]:
         """What CS_AA and CS_TA compare with: the reference audio of CLAP_A, else the removed stem; its caption."""
         if self.prompts is None:
             return None, None
-        prompts = load_embeddings(self.prompts).arrays
+        prompts = load_embeddings(self.prompts)
+        text = _set(prompts.arrays["text_NE"][: len(keys)], keys, prompts.space, "text")
         if self.conditioning is None:
-            return None, prompts["text_NE"][:count]
+            return None, text
         from_style = self.conditioning.clap in {ClapSource.AUDIO, ClapSource.BRIDGE}
-        audio = prompts["style_NKE"][:count, 0] if from_style else prompts["stem_NE"][:count]
-        return audio, prompts["text_NE"][:count]
+        audio_NE = prompts.arrays["style_NKE"][:, 0] if from_style else prompts.arrays["stem_NE"]
+        return _set(audio_NE[: len(keys)], keys, prompts.space, "stem"), text
 
 
 def _set(vectors_ND: np.ndarray, keys: Sequence[str], space: Space, content: str) -> EmbeddingSet:
@@ -205,40 +208,37 @@ def load_scores(artifact: Artifact) -> tuple[Score, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureClap(Step):
-    """How well a CLAP knows stems of tracks that it was not fitted on: recall@5 and role accuracy.
-
-    Held-out stems of a role that no training stem plays are left out: there is no centroid to know them by.
-    """
+    """How well a CLAP knows stems of tracks that it was not fitted on: its figures, and a picture of its space."""
 
     stage: ClassVar[str] = "clap-quality"
 
+    clap: Artifact
     train: Artifact
     heldout: Artifact
 
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
+        clap = load_clap(self.clap.location, runtime.local_files, runtime.device)
         train, heldout = load_embeddings(self.train), load_embeddings(self.heldout)
         audio_NE, text_NE = heldout.arrays["stem_NE"], heldout.arrays["text_NE"]
-        quality = {
-            "windows": len(heldout.rows),
-            "recall_at_5": recall_at_k(audio_NE, text_NE, k=min(5, len(heldout.rows))),
-            "role_accuracy": _role_accuracy(train, heldout),
-        }
-        (out / "quality.json").write_text(json.dumps(quality), encoding="utf-8")
-        return quality
+        train_roles, roles = ([row.role for row in windows.rows] for windows in (train, heldout))
+        names = sorted({*train_roles, *roles})
+        quality = clap_quality(
+            audio_NE=audio_NE,
+            text_NE=text_NE,
+            roles=roles,
+            reference_audio_RE=train.arrays["stem_NE"],
+            reference_roles=train_roles,
+            prompt_KE=clap.embed_text(names).cpu().numpy(),
+            prompted_roles=names,
+        )
+        (out / QUALITY).write_text(json.dumps(asdict(quality), indent=1), encoding="utf-8")
+        (out / SPACE_PICTURE).write_bytes(space_plot(audio_NE, text_NE, roles, gap=quality.modality_gap))
+        return asdict(quality)
 
 
-def _role_accuracy(train: Embeddings, heldout: Embeddings) -> float | None:
-    """Share of held-out stems nearest to their own role's training centroid; None where no role is known."""
-    known = {row.role for row in train.rows}
-    judged = [index for index, row in enumerate(heldout.rows) if row.role in known]
-    if not judged:
-        return None
-    return centroid_accuracy(
-        heldout.arrays["stem_NE"][judged],
-        [heldout.rows[index].role for index in judged],
-        reference_RE=train.arrays["stem_NE"],
-        reference_labels=[row.role for row in train.rows],
-    )
+def load_quality(artifact: Artifact) -> ClapQuality:
+    """The figures of a finished measurement."""
+    return ClapQuality(**json.loads((artifact.path / QUALITY).read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True, kw_only=True)

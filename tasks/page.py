@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 
 from metrics.table import ScoreTable
+from models.clap_quality import ClapQuality
 from tasks.checks import CheckResult, summarise
 from tasks.columns import Column, diagnostics, scored_columns
 from tasks.exports import flat_protocol
@@ -48,11 +49,15 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportInput:
-    """All that the page tells. `notes` are further cautions; `commands` are the lines that make this page again."""
+    """All that the page tells. `notes` are further cautions; `commands` are the lines that make this page again.
+
+    `judge` holds the figures of the embedder and a picture of its space; None where it was not measured.
+    """
 
     provenance: Provenance
     table: ScoreTable
     checks: tuple[CheckResult, ...]
+    judge: tuple[ClapQuality, bytes] | None
     curves: tuple[Curve, ...]
     examples: tuple[Example, ...]
     notes: tuple[str, ...]
@@ -84,6 +89,7 @@ def _sections(report: ReportInput) -> list[_Section]:
         _Section("checks", "Checks", _checks(report.checks)),
         _Section("listen", "Candidates to hear and see", "".join(_example(example) for example in report.examples)),
         _Section("plots", "A plot per metric", _plots(report.table)),
+        _Section("judge", "How well the judge hears", _judge(report)),
         _Section("training", "Training curves", _training(report.curves)),
         _Section("protocol", "Protocol", _protocol(report)),
         _Section("again", "How to make this page again", _commands(report.commands)),
@@ -192,6 +198,25 @@ def _plots(table: ScoreTable) -> str:
         "A value written with an arrow lies beyond the axis, so that the arms stay apart.</p>"
     )
     return f'{note}<div class="figures">{"".join(figures)}</div>'
+
+
+def _judge(report: ReportInput) -> str:
+    if report.judge is None:
+        return ""
+    quality, picture = report.judge
+    by_centroid = "not known" if quality.role_accuracy is None else f"{quality.role_accuracy:.3f}"
+    facts = {
+        "embedder": embedder_name(report.table.protocol),
+        "windows": f"{quality.windows}, of songs that the windows it was fitted on are not from",
+        "own text among the nearest 1, 5": f"{quality.recall_at_1:.3f}, {quality.recall_at_5:.3f}",
+        "role by the nearest centroid": by_centroid,
+        "role by its name as a prompt": f"{quality.zero_shot_role_accuracy:.3f}",
+        "cosine with the own text, another": f"{quality.own_text_cosine:.3f}, {quality.other_text_cosine:.3f}",
+        "gap between audio and text": f"{quality.modality_gap:.3f} between the means, "
+        f"{quality.modality_gap_share:.0%} of what the cosine with the own text lacks of 1",
+        "effective rank of the stems": f"{quality.effective_rank:.1f}",
+    }
+    return fact_list(facts) + _figure(picture, "Embeddings of stems and of their tags on two axes", "")
 
 
 def _training(curves: tuple[Curve, ...]) -> str:

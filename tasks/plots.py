@@ -70,6 +70,40 @@ def training_plot(curves: Sequence[Curve]) -> bytes:
     return _png(figure)
 
 
+def space_plot(
+    audio_NE: NDArray[np.float32], text_NE: NDArray[np.float32], roles: Sequence[str], *, gap: float
+) -> bytes:
+    """Audio (dots) and its own texts (crosses) on the two directions in which they spread most, a colour a role.
+
+    The directions are those of both together (PCA): where the gap between audio and text is wide, it is the first.
+    """
+    both_ME = np.concatenate([audio_NE, text_NE]).astype(np.float64)
+    centred_ME = both_ME - both_ME.mean(axis=0)
+    _, spread_E, directions_EE = np.linalg.svd(centred_ME, full_matrices=False)
+    plane_M2 = centred_ME @ directions_EE[:2].T
+    shares = spread_E[:2] ** 2 / (spread_E**2).sum()
+    audio_N2, text_N2 = plane_M2[: len(audio_NE)], plane_M2[len(audio_NE) :]
+    figure = Figure(figsize=(7.4, 5.0), layout="constrained")
+    axes = figure.subplots()
+    for number, role in enumerate(sorted(set(roles))):
+        rows, colour = [row for row, own in enumerate(roles) if own == role], f"C{number}"
+        axes.scatter(audio_N2[rows, 0], audio_N2[rows, 1], s=16, color=colour, alpha=0.6, linewidths=0, label=role)
+        axes.scatter(text_N2[rows, 0], text_N2[rows, 1], s=22, color=colour, marker="x", linewidths=1.0)
+    (audio_x, audio_y), (text_x, text_y) = audio_N2.mean(axis=0), text_N2.mean(axis=0)
+    axes.plot([audio_x, text_x], [audio_y, text_y], color="#1b1b1b", linewidth=1.4)
+    axes.scatter(audio_x, audio_y, s=70, color="#1b1b1b", zorder=3, label="mean of audio")
+    axes.scatter(text_x, text_y, s=70, color="#1b1b1b", marker="x", linewidths=2.2, zorder=3, label="mean of text")
+    axes.set_title(f"dots: audio, crosses: its text; the means are {gap:.2f} apart", fontsize=9, loc="left")
+    axes.set_xlabel(f"{shares[0]:.0%} of the spread", fontsize=8)
+    axes.set_ylabel(f"{shares[1]:.0%} of the spread", fontsize=8)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.tick_params(labelsize=7)
+    axes.grid(color="#d9d9d9", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*axes.get_legend_handles_labels(), fontsize=7, frameon=False, loc="outside right upper")
+    return _png(figure)
+
+
 def spectrogram_plot(clips: Mapping[str, Audio], *, rate_hz: int) -> bytes:
     """Named clips (each audio_SN) side by side on one level scale, so that a quiet clip looks quiet."""
     levels = {name: band_levels(audio_SN, rate_hz=rate_hz) for name, audio_SN in clips.items()}

@@ -17,7 +17,7 @@ from tasks.checks import CheckResult, ClapQuality, check
 from tasks.clap import clap_space
 from tasks.examples import examples_of
 from tasks.exports import write_scores_parquet, write_table1_parquet
-from tasks.judge import in_space, load_scores
+from tasks.judge import SPACE_PICTURE, in_space, load_quality, load_scores
 from tasks.page import ReportInput, render_page
 from tasks.plots import Curve
 from tasks.provenance import Provenance
@@ -101,10 +101,10 @@ class MakeReport(Step):
     def _quality(self) -> ClapQuality | None:
         if self.clap_quality is None:
             return None
-        told = json.loads((self.clap_quality.path / "quality.json").read_text(encoding="utf-8"))
-        if told["role_accuracy"] is None:
+        told = load_quality(self.clap_quality)
+        if told.role_accuracy is None:
             return None
-        return ClapQuality(**told)
+        return ClapQuality(windows=told.windows, recall_at_5=told.recall_at_5, role_accuracy=told.role_accuracy)
 
     def _unread(self) -> list[str]:
         """A line for every file of the corpus that could not be read."""
@@ -120,10 +120,12 @@ class MakeReport(Step):
 
     def _page(self, table: ScoreTable, provenance: Provenance, checks: tuple[CheckResult, ...]) -> ReportInput:
         made = tuple((row.arm, row.inputs, row.candidates) for row in self.rows if row.candidates)
+        quality = self.clap_quality
         return ReportInput(
             provenance=provenance,
             table=table,
             checks=checks,
+            judge=(load_quality(quality), (quality.path / SPACE_PICTURE).read_bytes()) if quality else None,
             curves=tuple(curve(name, artifact) for name, artifact in self.trainings),
             examples=examples_of(made, self.windows),
             notes=(self._witness(), *self._unread()),

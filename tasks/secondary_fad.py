@@ -20,6 +20,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from data_manifests.weights import where_to_get
 from metrics.embeddings import EmbeddingSet, Floats, Vectors
 from metrics.frechet import frechet_distance
 
@@ -32,15 +33,16 @@ VGGISH_REPOSITORY = "harritaylor_torchvggish_master"
 class SecondaryEmbedder:
     """A model of frechet-audio-distance: its input, the width of its space, and the files it must find.
 
-    `files` maps paths inside the checkpoint folder to where a person can get them. A clip gives one embedding with
-    PANN, and one per frame with VGGish (0.96 s) and EnCodec (320 samples); all of them enter the distance.
+    `files` are paths inside the checkpoint folder, and entries of the table of weights that says where to get them.
+    A clip gives one embedding with PANN, and one per frame with VGGish (0.96 s) and EnCodec (320 samples); all of
+    them enter the distance.
     """
 
     model: str
     rate_hz: int
     channels: int
     width: int
-    files: Mapping[str, str]
+    files: tuple[str, ...]
 
 
 EMBEDDERS: Mapping[str, SecondaryEmbedder] = types.MappingProxyType(
@@ -50,25 +52,25 @@ EMBEDDERS: Mapping[str, SecondaryEmbedder] = types.MappingProxyType(
             rate_hz=16_000,
             channels=1,
             width=128,
-            files={
-                f"{VGGISH_REPOSITORY}/hubconf.py": "a checkout of github.com/harritaylor/torchvggish",
-                "checkpoints/vggish-10086976.pth": "release v0.1 of github.com/harritaylor/torchvggish",
-                "checkpoints/vggish_pca_params-970ea276.pth": "release v0.1 of github.com/harritaylor/torchvggish",
-            },
+            files=(
+                f"{VGGISH_REPOSITORY}/hubconf.py",
+                "checkpoints/vggish-10086976.pth",
+                "checkpoints/vggish_pca_params-970ea276.pth",
+            ),
         ),
         "pann": SecondaryEmbedder(
             model="pann",
             rate_hz=32_000,
             channels=1,
             width=2048,
-            files={"Cnn14_mAP%3D0.431.pth": "zenodo.org/record/3987831, file Cnn14_mAP=0.431.pth (note the %3D here)"},
+            files=("Cnn14_mAP%3D0.431.pth",),
         ),
         "encodec": SecondaryEmbedder(
             model="encodec",
             rate_hz=48_000,
             channels=2,
             width=128,
-            files={"checkpoints/encodec_48khz-7e698e3e.th": "dl.fbaipublicfiles.com/encodec/v0"},
+            files=("checkpoints/encodec_48khz-7e698e3e.th",),
         ),
     }
 )
@@ -161,9 +163,9 @@ def _model_input(embedder: SecondaryEmbedder, clip_SN: Floats, rate_hz: int) -> 
 
 
 def _require_files(name: str, embedder: SecondaryEmbedder, checkpoints: Path) -> None:
-    missing = {file: source for file, source in embedder.files.items() if not (checkpoints / file).is_file()}
+    missing = [file for file in embedder.files if not (checkpoints / file).is_file()]
     if missing:
-        listed = "; ".join(f"{file} (from {source})" for file, source in missing.items())
+        listed = "; ".join(where_to_get(file) for file in missing)
         raise ValueError(f"{name} needs files that {checkpoints} does not hold: {listed}. Nothing is downloaded.")
 
 

@@ -7,6 +7,7 @@ growing pauses), FSSPEC_S3_KEY and its like (https://filesystem-spec.readthedocs
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -136,6 +137,19 @@ def remove(folder: Place) -> None:
     system, path = _remote(folder)
     with suppress(FileNotFoundError):
         system.rm(path, recursive=True)
+
+
+def check_writable(root: Place) -> None:
+    """Write a file there and remove it. Raises ValueError, one line, where that cannot be done."""
+    folder = joined(root, f".stemwright-{os.getpid()}")
+    try:
+        write_bytes(joined(folder, "probe"), b"probe")
+        remove(folder)
+    except Exception as error:  # every store has errors of its own
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"{root} cannot be written: {reason}. Check the address, the bucket and the credentials in the environment"
+        ) from error
 
 
 def joined(folder: Place, *names: str) -> str:

@@ -6,6 +6,7 @@ from models.clap_quality import (
     clap_quality,
     effective_rank,
     matched_cosines,
+    modality_gap,
     recall_at_k,
     zero_shot_accuracy,
 )
@@ -85,10 +86,46 @@ def test_matched_cosines_separate_own_from_other():
 def test_quality_gathers_the_single_figures(unit):
     audio, text = unit(12, 8), unit(12, 8, seed=3)
     roles = ["bass", "drums", "keys"] * 4
-    quality = clap_quality(audio_NE=audio, text_NE=text, roles=roles, reference_audio_RE=audio, reference_roles=roles)
+    told = {"audio_NE": audio, "text_NE": text, "roles": roles, "reference_audio_RE": audio}
+    told |= {"prompt_KE": text[:3], "prompted_roles": roles[:3]}
+    quality = clap_quality(reference_roles=roles, **told)
     assert quality.windows == 12
     assert quality.recall_at_5 == recall_at_k(audio, text, k=5)
+    assert quality.zero_shot_role_accuracy == zero_shot_accuracy(audio, text[:3], [0, 1, 2] * 4)
+    assert (quality.modality_gap, quality.modality_gap_share) == modality_gap(audio, text)
     assert quality.effective_rank == effective_rank(audio)
+    assert clap_quality(reference_roles=["flute"] * 12, **told).role_accuracy is None
+
+
+def test_windows_of_a_role_without_a_centroid_are_left_out_of_the_accuracy(unit):
+    axes, roles = np.eye(3), ["bass", "drums", "flute"]
+    quality = clap_quality(
+        audio_NE=axes,
+        text_NE=axes,
+        roles=roles,
+        reference_audio_RE=axes[:2],
+        reference_roles=["bass", "keys"],
+        prompt_KE=axes,
+        prompted_roles=roles,
+    )
+    assert quality.role_accuracy == 1.0  # the bass alone
+    assert quality.recall_at_5 == 1.0  # of three windows
+
+
+def test_the_gap_of_clouds_that_are_apart_by_a_shift_alone_is_all_that_the_cosine_lacks():
+    angle_N = np.linspace(0, 2 * np.pi, 8, endpoint=False)
+    circle_N2 = np.stack([np.cos(angle_N), np.sin(angle_N)], axis=1)
+    lifted = [np.concatenate([0.8 * circle_N2, np.full((8, 1), height)], axis=1) for height in (0.6, -0.6)]
+    gap = modality_gap(*lifted)
+    assert gap == pytest.approx((1.2, 1.0))
+    own, _ = matched_cosines(*lifted)
+    assert 1 - own == pytest.approx(gap.distance**2 / 2)
+
+
+def test_clouds_about_one_mean_have_no_gap_however_badly_they_match(unit):
+    circle = np.concatenate([np.eye(4), -np.eye(4)])
+    assert modality_gap(circle, -circle) == pytest.approx((0.0, 0.0))
+    assert modality_gap(circle, circle) == (0.0, 0.0)
 
 
 def test_rows_that_do_not_match_are_refused(unit):

@@ -12,10 +12,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.laion import LaionClap, checkpoint_state, load_checkpoint, process_untouched, repeat_padded
+from models.laion import (
+    PATCHES,
+    LaionClap,
+    audio_model_of,
+    checkpoint_state,
+    in_16_bits,
+    load_state,
+    process_untouched,
+    repeat_padded,
+)
 
 FULL_RUN = """
-import json, logging, os, sys, torch, transformers
+import json, logging, os, sys, numpy, torch, transformers
 from pathlib import Path
 import models.laion as laion
 
@@ -24,10 +33,8 @@ def process():
     return [list(sys.path), dict(os.environ), list(logging.root.handlers), torch.random.get_rng_state().tolist()]
 
 
-def construct(tokenizer):
-    return laion.LaionClap(
-        checkpoint, tokenizer=tokenizer, weights_sha256="d", licence="CC0-1.0", audio_model="HTSAT-tiny", batch_size=1
-    )
+def construct(tokenizer, **how):
+    return laion.LaionClap(checkpoint, tokenizer=tokenizer, weights_sha256="d", licence="CC0-1.0", **how)
 
 
 # RoBERTa with one layer and few embeddings: the text path in its real structure, small enough for a test.
@@ -43,10 +50,11 @@ except ValueError as error:
     refusal = str(error)
 after_refusal = process()
 with laion.process_untouched():
-    network = laion.built(folder / "large", "HTSAT-tiny")[1]
+    network = laion.untrained_network(laion.local_tokenizer(folder / "large"), "HTSAT-tiny")
 torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in network.state_dict().items()}}, checkpoint)
-clap = construct(folder / "large")
+clap = construct(folder / "large", batch_size=1)
 after = process()
+rounding, batched = construct(folder / "large", int16=True), construct(folder / "large", batch_size=2)
 patched = [owner.__name__ for owner in (
     transformers.RobertaTokenizer, transformers.RobertaModel, transformers.BertTokenizer, transformers.BartTokenizer
 ) if "from_pretrained" in vars(owner)]
@@ -57,6 +65,24 @@ changed[..., 480_000:] = 1.0
 short = audio[:1, :1, :131_072]
 vectors = clap.embed_audio(audio)
 texts = clap.embed_text(["drums, funk", "a warm pad"])
+long = clap.embed_text(["drums, " * 60, "drums, " * 60 + "a warm pad"])
+try:
+    clap.embed_text(["drums", " "])
+    empty = ""
+except ValueError as error:
+    empty = str(error)
+
+# The package's own way with a tensor: its features of a 10-s clip, its embedding.
+from laion_clap.training.data import float32_to_int16, get_audio_features, int16_to_float32
+theirs = []
+for clip in (short[0, 0], torch.from_numpy(int16_to_float32(float32_to_int16(short[0, 0].numpy())))):
+    config = clap._network.audio_cfg
+    told = get_audio_features(
+        {}, clip, 480_000, data_truncating="rand_trunc", data_filling="repeatpad",
+        audio_cfg={name: getattr(config, name) for name in vars(config)} if not isinstance(config, dict) else config,
+    )
+    with torch.no_grad():
+        theirs.append(clap._network.get_audio_embedding([told]))
 print(json.dumps({
     "refusal": refusal,
     "restored": [before == after_refusal, before == after, patched],
@@ -65,7 +91,18 @@ print(json.dumps({
     "first_ten_seconds_again": bool(torch.equal(vectors[:1], clap.embed_audio(changed))),
     "texts_differ": float((texts[0] - texts[1]).abs().max()),
     "above_full_scale": float((clap.embed_audio(short.clamp(-1, 1)) - clap.embed_audio(short)).abs().max()),
-    "spec": [clap.spec.width, clap.spec.name],
+    "as_the_package": [
+        float((clap.embed_audio(short) - theirs[0]).abs().max()),
+        float((rounding.embed_audio(short) - theirs[1]).abs().max()),
+    ],
+    "rounding_matters": float((rounding.embed_audio(short) - clap.embed_audio(short)).abs().max()),
+    "again": all(
+        bool(torch.equal(clap.embed_audio(clip), clap.embed_audio(clip))) for clip in (short, audio[:1])
+    ),
+    "batching": float((batched.embed_audio(audio) - vectors).abs().max()),
+    "cut_at_77_tokens": bool(torch.equal(long[0], long[1])),
+    "empty": empty,
+    "spec": [clap.spec.width, clap.spec.name, rounding.spec.name],
 }))
 """
 
@@ -172,9 +209,22 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
 
 
 def test_a_checkpoint_of_another_network_is_named(tmp_path):
-    save_file({"w": torch.zeros(1)}, tmp_path / "tiny.safetensors")
     with pytest.raises(ValueError, match=r"tiny\.safetensors does not fit this network"):
-        load_checkpoint(torch.nn.Linear(1, 1), tmp_path / "tiny.safetensors")
+        load_state(torch.nn.Linear(1, 1), {"w": torch.zeros(1)}, tmp_path / "tiny.safetensors")
+
+
+def test_a_checkpoint_says_itself_which_audio_model_it_holds(tmp_path):
+    for width, name in ((128, "HTSAT-base"), (96, "HTSAT-tiny")):
+        assert audio_model_of({PATCHES: torch.zeros(width, 1, 4, 4)}, tmp_path) == name
+    with pytest.raises(ValueError, match=r"other\.pt is no LAION-CLAP .* found 192"):
+        audio_model_of({PATCHES: torch.zeros(192, 1, 4, 4)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="found no such tensor"):
+        audio_model_of({}, tmp_path / "other.pt")
+
+
+def test_sixteen_bits_are_cut_towards_zero_and_clipped_at_full_scale():
+    heard = in_16_bits(torch.tensor([[0.0, 1.9 / 32767, -1.9 / 32767, 1.5, -1.5]])) * 32767
+    assert heard[0].tolist() == pytest.approx([0, 1, -1, 32767, -32767])
 
 
 def test_the_network_runs_offline_from_local_files_alone(tokenizer_folder, run_apart):
@@ -188,4 +238,10 @@ def test_the_network_runs_offline_from_local_files_alone(tokenizer_folder, run_a
     assert seen["first_ten_seconds_again"]
     assert seen["texts_differ"] > 1e-3
     assert seen["above_full_scale"] > 1e-4  # 16 bits would have clipped both alike
-    assert seen["spec"] == [512, "laion-htsat-tiny"]
+    assert seen["spec"] == [512, "laion-htsat-tiny", "laion-htsat-tiny-int16"]
+    assert seen["as_the_package"] == pytest.approx([0.0, 0.0], abs=1e-5)
+    assert seen["rounding_matters"] > 1e-4
+    assert seen["again"]
+    assert seen["batching"] < 1e-5
+    assert seen["cut_at_77_tokens"]
+    assert "must not be empty" in seen["empty"]

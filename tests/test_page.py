@@ -10,13 +10,26 @@ import pytest
 from metrics.embeddings import Space
 from metrics.protocol import Protocol
 from metrics.table import NOISE_ROW, REAL_ROW, Score, ScoreTable
+from models.clap_quality import ClapQuality
 from tasks.checks import CheckResult
 from tasks.columns import columns
 from tasks.page import Example, ReportInput, render_page
-from tasks.plots import Curve, band_levels, metric_plot, spectrogram_plot
+from tasks.plots import Curve, band_levels, metric_plot, space_plot, spectrogram_plot
 from tasks.provenance import Provenance
 
 RATE_HZ = 48_000
+QUALITY = ClapQuality(
+    windows=4,
+    recall_at_1=0.25,
+    recall_at_5=1.0,
+    role_accuracy=None,
+    zero_shot_role_accuracy=0.625,
+    own_text_cosine=0.5,
+    other_text_cosine=0.0,
+    modality_gap=0.75,
+    modality_gap_share=0.5625,
+    effective_rank=3.0,
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +82,7 @@ def report(table):
         provenance=provenance,
         table=table,
         checks=(CheckResult("real: APA", "real / x", None, ">", None, False, "missing: apa of real / x"),),
+        judge=(QUALITY, space_plot(np.eye(4, 8, dtype=np.float32), np.eye(4, 8, 4, dtype=np.float32), "abab", gap=1.0)),
         curves=(Curve(name="+DiT", steps=(0, 10), values={"loss": (1.0, 0.5)}),),
         examples=(example,),
         notes=("a further <note>",),
@@ -129,7 +143,7 @@ def test_text_from_outside_stays_text(page, outline):
 def test_every_picture_and_player_says_what_it_is(outline):
     pictures = [found for tag, found in outline.tags if tag == "img"]
     players = [found for tag, found in outline.tags if tag == "audio"]
-    assert len(pictures) == 4  # FAD, APA with context ignored, one spectrogram, one training
+    assert len(pictures) == 5  # FAD, APA with context ignored, one spectrogram, the judge's space, one training
     assert all(found["alt"] for found in pictures)
     assert len(players) == 4
     assert all("+DiT / ctx" in found["aria-label"] for found in players)
@@ -176,6 +190,21 @@ def test_equal_tables_give_equal_pictures_and_other_tables_other_ones(table):
     moved = dataclasses.replace(table.scores[4], value=0.9)
     other = dataclasses.replace(table, scores=(*table.scores[:4], moved, *table.scores[5:]))
     assert metric_plot(other, fad) != metric_plot(table, fad)
+
+
+def test_the_page_tells_how_well_the_judge_hears_or_has_no_such_section(report, page):
+    assert "0.750 between the means, 56% of what the cosine with the own text lacks of 1" in page
+    assert "0.625" in page
+    assert 'id="judge"' in page
+    assert 'id="judge"' not in render_page(dataclasses.replace(report, judge=None))
+
+
+def test_a_picture_of_a_space_changes_with_what_lies_in_it():
+    audio_NE = np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)
+    text_NE, roles = audio_NE + 1, ["bass", "drums"] * 3
+    picture = space_plot(audio_NE, text_NE, roles, gap=1.0)
+    assert picture == space_plot(audio_NE, text_NE, roles, gap=1.0)
+    assert picture != space_plot(audio_NE, text_NE + 1, roles, gap=1.0)
 
 
 def test_a_full_scale_sine_is_loudest_in_its_own_band_and_halving_it_costs_6_db():

@@ -16,6 +16,7 @@ from models.small_clap import (
     SmallClapRecipe,
     contrastive_loss,
     fit_small_clap,
+    partly_read,
     tag_overlap,
 )
 from models.word_tower import Vocabulary, tags_of
@@ -149,6 +150,26 @@ def test_a_word_spelled_out_weighs_as_much_as_a_known_one():
     assert sum(vocabulary.bag(tags_of("guitarre")).values()) == pytest.approx(1.0)
 
 
+def test_training_reads_subsets_of_the_tags_and_never_none(recipe):
+    tags = tags_of("guitar, warm, house, slow")
+    vocabulary = Vocabulary.of(["guitar, warm, house, slow"], min_count=1)
+    forgetful = replace(recipe, tag_dropout=1.0, spelling_share=0.0)
+    generator = torch.Generator().manual_seed(0)
+    read = {
+        frozenset(vocabulary.units[unit] for unit in partly_read(forgetful, vocabulary, tags, generator))
+        for _ in range(300)
+    }
+    assert len(read) == 2**4 - 1  # every subset but the empty one
+    whole = partly_read(replace(forgetful, tag_dropout=0.0), vocabulary, tags, generator)
+    assert whole == vocabulary.bag(tags)
+
+
+def test_training_shows_some_words_by_their_spelling(recipe):
+    vocabulary = Vocabulary.of(["guitar"], min_count=1)
+    read = partly_read(replace(recipe, spelling_share=1.0), vocabulary, tags_of("guitar"), torch.Generator())
+    assert {vocabulary.units[unit][0] for unit in read} == {"~"}
+
+
 # The loss
 
 
@@ -233,6 +254,24 @@ def test_a_misspelling_lands_near_the_word_it_looks_like(clap):
     misspelled = clap.embed_text(["electrc guittar"])
     cosines = (misspelled @ clap.embed_text(list(SOUNDS)).T)[0]
     assert list(SOUNDS)[int(cosines.argmax())] == "electric guitar, bright"
+
+
+def test_an_empty_text_is_refused_by_name(clap):
+    for empty in ("", " , ;"):
+        with pytest.raises(ValueError, match=f"text {empty!r} holds no word"):
+            clap.embed_text(["deep bass", empty])
+
+
+def test_a_text_of_thousands_of_tags_is_heard_to_its_end(clap):
+    tags = [f"deep bass {number}" for number in range(3000)]
+    long = clap.embed_text([", ".join(tags)])
+    assert float(long.norm()) == pytest.approx(1.0, abs=1e-6)
+    assert torch.equal(long, clap.embed_text([", ".join(reversed(tags))]))
+    assert not torch.equal(long, clap.embed_text([", ".join([*tags, "glass bells"])]))
+
+
+def test_a_word_of_unknown_letters_changes_nothing(clap):
+    assert torch.allclose(clap.embed_text(["deep bass, xyqqz"]), clap.embed_text(["deep bass"]), atol=1e-6)
 
 
 def test_a_text_of_unknown_letters_is_named(clap):

@@ -13,7 +13,17 @@ import pytest
 
 from tasks import storage
 from tasks.shards import BrokenShard, index_path, npy_bytes, read_index, read_members, read_shard, write_shard
-from tasks.storage import joined, local_copy, read_bytes, remove, size_of, sizes_in, write_bytes, writing
+from tasks.storage import (
+    check_writable,
+    joined,
+    local_copy,
+    read_bytes,
+    remove,
+    size_of,
+    sizes_in,
+    write_bytes,
+    writing,
+)
 
 MIB = 2**20
 
@@ -176,6 +186,19 @@ def test_a_killed_writer_leaves_no_half_shard_and_the_next_run_gives_the_same_di
     with pytest.raises(FileNotFoundError):
         size_of(place)
     assert write_shard(place, samples(3, MIB)) == write_shard(tmp_path / "other.tar", samples(3, MIB))
+
+
+def test_a_root_that_can_be_written_is_left_as_it_was(root):
+    check_writable(root)
+    assert sizes_in(root) == {}
+
+
+def test_a_root_that_cannot_be_written_is_named_in_one_line(s3, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for wrong in (str(tmp_path / "file" / "below"), "s3://no-such-bucket/prefix"):
+        with pytest.raises(ValueError, match=r"^[^\n]*cannot be written: [^\n]*$") as refused:
+            check_writable(wrong)
+        assert wrong in str(refused.value)
 
 
 def test_an_unknown_scheme_says_what_is_expected():
