@@ -101,7 +101,7 @@ def measure_row(root: Path, plan: PairPlan, index: int) -> tuple[float, float]:
     """CPU seconds of one row: ours, and bare."""
     pair = plan.pair(index)
     track = plan.track(pair.track_id)
-    ours, members = timed(lambda: window_members(cut_window(root, track, pair, plan.rule)))
+    ours, members = timed(lambda: window_members(cut_window(root, track, pair, WINDOW)))
     sounds = [decode_flac(members[f"{name}.flac"]) for name in ("target", "context", "style")]
     encoded = [np.ascontiguousarray((audio_SN.T * 32768).astype(np.int16)) for audio_SN in sounds]
     return ours, timed(lambda: bare(root, track, pair, encoded))[0]

@@ -12,7 +12,7 @@ from models.small_clap import SmallClapRecipe
 from tasks.artifact import Artifact
 from tasks.clap import FitClap, ImportLaionClap, ImportShippedClap, LaionClapRecipe, ShippedClapRecipe
 from tasks.corpus import RenderCorpus
-from tasks.cut import CatalogueCorpus, CutWindows
+from tasks.cut import CatalogueCorpus, CutWindows, PlanPairs
 from tasks.embed import EmbedMispaired, EmbedWindows, Mixing
 from tasks.scores import RenderMidi, RenderScores
 from tasks.window_source import WindowSource
@@ -96,16 +96,13 @@ def _cut(study: Study, corpus: Artifact, catalogue: Artifact, make: Make) -> Win
         PairRange(split="heldout", first=count + references, stop=2 * count + references),
     )
     judged = replace(study.rule, weights=())
-    train, *rest = (
-        CutWindows(
-            corpus=corpus,
-            catalogue=catalogue,
-            rule=study.rule if rows.split == "train" else judged,
-            rows=rows,
-            shard_rows=study.shard_rows,
-        )
-        for rows in ranges
-    )
+
+    def cut(rows: PairRange) -> CutWindows:
+        rule = study.rule if rows.split == "train" else judged
+        plan = make(PlanPairs(catalogue=catalogue, rule=rule, rows=rows))
+        return CutWindows(corpus=corpus, catalogue=catalogue, plan=plan, rows=rows, shard_rows=study.shard_rows)
+
+    train, *rest = map(cut, ranges)
     prompts, reference, real = map(make, rest)
     kept = train.planned if study.fused else make(train)
     return Windows(train=kept, prompts=prompts, references=reference, real=real)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from itertools import groupby
@@ -69,6 +69,7 @@ STEM_ROWS = polars.Schema({**TRACK_COLUMNS, **STEM_COLUMNS})  # type: ignore[arg
 """`activity_runs`: seconds of silence, then of sound, and so on in turn. `track_frames` counts at 48 kHz."""
 
 ROWS_AT_ONCE = 20_000
+GROUP_ROWS = 8_192  # a reader of some tracks holds one group at a time
 
 
 def write_catalogue(catalogue: Catalogue, folder: Path) -> None:
@@ -81,7 +82,7 @@ def write_catalogue(catalogue: Catalogue, folder: Path) -> None:
     text = json.dumps(reported, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
     write_whole(folder / LEFT_OUT_FILE, text.encode(errors="backslashreplace"))
     with replacing(folder / ROWS_FILE) as file:
-        stem_rows(catalogue).write_parquet(file, metadata={"format": str(CATALOGUE_FORMAT)})
+        stem_rows(catalogue).write_parquet(file, row_group_size=GROUP_ROWS, metadata={"format": str(CATALOGUE_FORMAT)})
 
 
 def read_catalogue(folder: Path) -> Catalogue:
@@ -95,6 +96,13 @@ def read_catalogue(folder: Path) -> Catalogue:
         quarantined=tuple(Quarantined(**item) for item in reported["quarantined"]),
         left_out=tuple(Quarantined(**item) for item in reported["left_out"]),
     )
+
+
+def read_tracks(folder: Path, ids: Collection[str]) -> dict[str, Track]:
+    """The tracks of those ids alone, by id; no more of the catalogue is in memory than they and one row group."""
+    path = folder / ROWS_FILE
+    _check_format(path, polars.read_parquet_metadata(path).get("format"))
+    return {track.id: track for track in _tracks(path, ids)}
 
 
 def stem_rows(catalogue: Catalogue) -> polars.DataFrame:
@@ -121,10 +129,10 @@ def _stem_row(stem: Stem) -> tuple[Any, ...]:
     return tuple([vars(file) for file in stem.files] if name == "files" else values[name] for name in STEM_COLUMNS)
 
 
-def _tracks(path: Path) -> Iterator[Track]:
+def _tracks(path: Path, ids: Collection[str] | None = None) -> Iterator[Track]:
     """The tracks in order; rows are turned into stems piece by piece, as Python's own lists of them take most room."""
     with _without_collection():
-        for track, rows in groupby(_rows(path), key=itemgetter(slice(0, len(TRACK_COLUMNS)))):
+        for track, rows in groupby(_rows(path, ids), key=itemgetter(slice(0, len(TRACK_COLUMNS)))):
             track_id, group_id, split, corpus, licence, tags, frames, labels = track
             yield Track(
                 id=track_id,
@@ -139,10 +147,13 @@ def _tracks(path: Path) -> Iterator[Track]:
             )
 
 
-def _rows(path: Path) -> Iterator[tuple[Any, ...]]:
-    rows = polars.read_parquet(path)
-    if rows.schema != STEM_ROWS:
-        raise ValueError(f"{path}: columns {list(rows.schema)}; expected {list(STEM_ROWS)}: build the catalogue again")
+def _rows(path: Path, ids: Collection[str] | None) -> Iterator[tuple[Any, ...]]:
+    table = polars.scan_parquet(path)
+    schema = table.collect_schema()
+    if schema != STEM_ROWS:
+        raise ValueError(f"{path}: columns {list(schema)}; expected {list(STEM_ROWS)}: build the catalogue again")
+    wanted = table if ids is None else table.filter(polars.col("track_id").is_in(sorted(ids)))
+    rows = wanted.collect(engine="streaming")
     for piece in rows.iter_slices(ROWS_AT_ONCE):
         yield from zip(*(column.to_list() for column in piece), strict=True)
 

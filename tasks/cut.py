@@ -1,4 +1,4 @@
-"""From a corpus to windows: the catalogue, and the windows of a range of the pair plan as webdataset shards."""
+"""From a corpus to windows: the catalogue, the rows of the pair plan, and their windows as webdataset shards."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from data_manifests.listing import Listing
-from data_manifests.pairs import PairRange, PairRule
+from data_manifests.pairs import PairPlan, PairRange, PairRule, split_tracks
 from tasks.artifact import Artifact
 from tasks.catalogue import build_catalogue
-from tasks.catalogue_file import write_catalogue
+from tasks.catalogue_file import read_catalogue, write_catalogue
 from tasks.cluster import fan_out
+from tasks.plan_file import write_plan
 from tasks.probing import PROBES, ProbeStore
 from tasks.runtime import Runtime
 from tasks.shard_folder import name_shards, shard_home, shard_path
@@ -68,8 +69,28 @@ def _over_workers(runtime: Runtime) -> Callable[[Callable[[Any], Any], Iterable[
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlanPairs(Step):
+    """Rows first..stop of the pair plan of one split. It needs the whole catalogue at once; no later stage does."""
+
+    stage: ClassVar[str] = "plan"
+
+    catalogue: Artifact
+    rule: PairRule
+    rows: PairRange
+
+    def describe(self) -> str:
+        return f"plan {self.rows.split} {self.rows.first}–{self.rows.stop}"
+
+    def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
+        tracks = split_tracks(read_catalogue(self.catalogue.path).tracks, self.rows.split)
+        plan = PairPlan(tracks=tracks, rule=self.rule)
+        write_plan(plan, self.rows, out)
+        return {"tracks": len(tracks), "without_pairs": [f"{item.path}: {item.reason}" for item in plan.left_out]}
+
+
+@dataclass(frozen=True, kw_only=True)
 class CutWindows(Step):
-    """Rows first..stop of the pair plan of one split, as shards of `shard_rows` windows."""
+    """Rows first..stop of a pair plan, as shards of `shard_rows` windows."""
 
     stage: ClassVar[str] = "windows"
     version: ClassVar[int] = CUT_VERSION
@@ -77,7 +98,7 @@ class CutWindows(Step):
 
     corpus: Artifact
     catalogue: Artifact
-    rule: PairRule
+    plan: Artifact
     rows: PairRange
     shard_rows: int
 
@@ -98,7 +119,7 @@ class CutWindows(Step):
         return PlannedWindows(
             corpus=self.corpus,
             catalogue=self.catalogue,
-            rule=self.rule,
+            plan=self.plan,
             rows=self.rows,
             shard_rows=self.shard_rows,
         )

@@ -7,28 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-from data_manifests.pairs import PairPlan, PairRange, PairRule, split_tracks
+from data_manifests.pairs import PairRange
 from tasks.artifact import Artifact
-from tasks.catalogue_file import read_catalogue
+from tasks.catalogue_file import read_tracks
+from tasks.plan_file import read_plan
 from tasks.shard_folder import shards_of
 from tasks.shards import read_shard
 from tasks.windows import cut_window, window_members
 
-CUT_VERSION = 1
+CUT_VERSION = 2
 """Raised when the meaning of a cut window changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedWindows:
-    """Rows first..stop of the pair plan of one split, in pieces of `shard_rows`, kept nowhere (fused mode)."""
+    """Rows first..stop of a pair plan, in pieces of `shard_rows`, kept nowhere (fused mode)."""
 
     corpus: Artifact
     catalogue: Artifact
-    rule: PairRule
+    plan: Artifact
     rows: PairRange
     shard_rows: int
     version: int = CUT_VERSION
@@ -46,11 +45,11 @@ class StoredPiece:
 
 @dataclass(frozen=True)
 class PlannedPiece:
-    """The rows of what would be one shard: an address that any worker can cut."""
+    """The rows of what would be one shard: an address that any worker can cut, with no more than their tracks."""
 
-    corpus: str
+    corpus: Artifact
     catalogue: Artifact
-    rule: PairRule
+    plan: Artifact
     rows: PairRange
 
 
@@ -67,10 +66,7 @@ def pieces_of(windows: WindowSource) -> list[WindowPiece]:
                 PairRange(split=rows.split, first=first, stop=min(first + size, rows.stop))
                 for first in range(rows.first, rows.stop, size)
             )
-            return [
-                PlannedPiece(windows.corpus.location, windows.catalogue, windows.rule, piece_rows)
-                for piece_rows in ranges
-            ]
+            return [PlannedPiece(windows.corpus, windows.catalogue, windows.plan, piece_rows) for piece_rows in ranges]
 
 
 def samples_of(piece: WindowPiece) -> Iterator[dict[str, Any]]:
@@ -78,10 +74,12 @@ def samples_of(piece: WindowPiece) -> Iterator[dict[str, Any]]:
     match piece:
         case StoredPiece(shard):
             yield from read_shard(shard)
-        case PlannedPiece(corpus, catalogue, rule, rows):
-            plan = _plan(catalogue, rows.split, rule)
-            for pair in plan.pairs(rows.first, rows.stop):
-                yield window_members(cut_window(Path(corpus), plan.track(pair.track_id), pair, rule))
+        case PlannedPiece(corpus, catalogue, plan, rows):
+            planned = read_plan(plan.path, rows)
+            tracks = read_tracks(catalogue.path, {pair.track_id for pair in planned.pairs})
+            for pair in planned.pairs:
+                window = cut_window(corpus.path, tracks[pair.track_id], pair, planned.window_samples)
+                yield window_members(window)
 
 
 def label_of(windows: WindowSource) -> str:
@@ -91,9 +89,3 @@ def label_of(windows: WindowSource) -> str:
             return windows.path.name[:6]
         case PlannedWindows(rows=rows):
             return f"{rows.split} {rows.first}–{rows.stop}"
-
-
-@lru_cache(maxsize=1)
-def _plan(catalogue: Artifact, split: str, rule: PairRule) -> PairPlan:
-    """The pair plan of one split, loaded once a process: a worker takes many pieces of one plan."""
-    return PairPlan(tracks=split_tracks(read_catalogue(catalogue.path).tracks, split), rule=rule)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_manifests.pairs import Pair, PairRule, tag_text
+from data_manifests.pairs import Pair, tag_text
 from data_manifests.schema import RATE_HZ, Stem, StemFile, Track
 from tasks.audio import flac_bytes, headroom_gain, read_window
 from tasks.kept_files import KeptFiles
@@ -44,13 +44,13 @@ def window_key(split: str, index: int) -> str:
 
 
 def cut_window(
-    root: Path | str, track: Track, pair: Pair, rule: PairRule, kept: KeptFiles | None = None
+    root: Path | str, track: Track, pair: Pair, window_samples: int, kept: KeptFiles | None = None
 ) -> WindowSample:
     """The pair's windows from the files under the corpus root, mixed in float32 and scaled by one common gain.
 
     `kept` is where whole decodes of m4a and mp4 lie; by default in the system's folder for temporary files.
     """
-    cut = partial(_stem_window, Path(root), samples=rule.window_samples, kept=kept)
+    cut = partial(_stem_window, Path(root), samples=window_samples, kept=kept)
     stems = {stem.id: stem for stem in track.stems}
     target = stems[pair.target]
     target_SN = cut(target, pair.start_samples)
@@ -73,7 +73,7 @@ def cut_window(
         style_SM=style_SM,
         gain=gain,
         style_gain=style_gain,
-        record=_record(track, target, pair, rule)
+        record=_record(track, target, pair, window_samples)
         | {
             "gain": round(gain, 6),
             "style_gain": round(style_gain, 6),
@@ -122,7 +122,7 @@ def _file_window(
     return audio_SN
 
 
-def _record(track: Track, target: Stem, pair: Pair, rule: PairRule) -> dict[str, Any]:
+def _record(track: Track, target: Stem, pair: Pair, window_samples: int) -> dict[str, Any]:
     """All that is known of the pair, for whoever finds the shard without the catalogue."""
     return {
         **asdict(pair),
@@ -131,7 +131,7 @@ def _record(track: Track, target: Stem, pair: Pair, rule: PairRule) -> dict[str,
         "licence": track.licence,
         "role": target.role,
         "tags": tag_text(track, target),
-        "window_samples": rule.window_samples,
+        "window_samples": window_samples,
     }
 
 

@@ -10,7 +10,7 @@ import scipy.signal
 import soundfile
 
 from data_manifests.listing import ListedStem
-from data_manifests.pairs import Pair, PairRule
+from data_manifests.pairs import Pair
 from data_manifests.schema import ListedFile, Track
 from tasks import audio
 from tasks.audio import UnreadableAudio, probe, read_blocks, read_window
@@ -162,7 +162,7 @@ def test_windows_come_from_the_stream_that_the_catalogue_names(encode, noise_SN,
         index=0, track_id="song", target="0", contexts=("1",), start_samples=20_000, style_starts_samples=(90_000,),
         style_note=None,
     )  # fmt: skip
-    sample = cut_window(tmp_path, track, pair, PairRule(window_samples=40_000), kept)
+    sample = cut_window(tmp_path, track, pair, 40_000, kept)
     levels = [np.sqrt(np.mean(audio_SN**2)) for audio_SN in (sample.target_SN, sample.context_SN)]
     assert levels[0] / levels[1] == pytest.approx(2, rel=0.1)
     assert len(list(kept.folder.iterdir())) == 2

@@ -16,18 +16,20 @@ import pytest
 import soundfile
 from distributed import LocalCluster
 
-from data_manifests.pairs import PairRange, PairRule
+from data_manifests.pairs import PairPlan, PairRange, PairRule, split_tracks
 from models.codec import CHUNK_SAMPLES
 from models.small_clap import SmallClapRecipe
 from models.spectral import SpectralRecipe
 from tasks.artifact import Artifact, planned
+from tasks.catalogue_file import read_catalogue, read_tracks
 from tasks.clap import FitClap
 from tasks.cluster import _client
-from tasks.cut import CatalogueCorpus, CutWindows
+from tasks.cut import CatalogueCorpus, CutWindows, PlanPairs
 from tasks.embed import EmbedWindows, Mixing
 from tasks.encode import EncodeWindows
 from tasks.fit_codec import FitCodec
 from tasks.pack import PackLatents
+from tasks.plan_file import read_plan, write_plan
 from tasks.runtime import Runtime
 from tasks.shard_folder import shards_of
 from tasks.shards import load_npy, read_shard
@@ -37,6 +39,7 @@ from tasks.verify_windows import verify_windows
 from tasks.window_source import pieces_of, samples_of
 
 CLAP = SmallClapRecipe(width=16, channels=(4, 8, 8, 8), steps=2, batch_size=4, seed=0)
+RULE = PairRule(window_samples=CHUNK_SAMPLES)
 MIXING = Mixing(preset="L0", window_s=0.5, level_each_window=False)
 
 
@@ -72,13 +75,10 @@ def cut(shared):
     """The step that cuts seven windows into shards of three, three and one."""
     store, runtime = shared
     corpus = Artifact(stage="corpus", key=None, location=f"{runtime.workspace}/corpus", digest="c0")
-    return CutWindows(
-        corpus=corpus,
-        catalogue=store.build(CatalogueCorpus(corpus=corpus, heldout_fraction=0.5, seed=0), runtime),
-        rule=PairRule(window_samples=CHUNK_SAMPLES),
-        rows=PairRange(split="train", first=0, stop=7),
-        shard_rows=3,
-    )
+    catalogue = store.build(CatalogueCorpus(corpus=corpus, heldout_fraction=0.5, seed=0), runtime)
+    rows = PairRange(split="train", first=0, stop=7)
+    plan = store.build(PlanPairs(catalogue=catalogue, rule=RULE, rows=rows), runtime)
+    return CutWindows(corpus=corpus, catalogue=catalogue, plan=plan, rows=rows, shard_rows=3)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,25 @@ def test_a_plan_gives_the_samples_that_its_shards_hold(shared, cut):
     assert [len(list(samples_of(piece))) for piece in pieces_of(cut.planned)] == [3, 3, 1]
     for piece, shard in zip(pieces_of(cut.planned), shards_of(windows), strict=True):
         assert list(samples_of(piece)) == list(read_shard(shard))
+
+
+def test_a_plan_on_disk_is_the_plan_row_by_row_from_any_range(cut, tmp_path, monkeypatch):
+    tracks = split_tracks(read_catalogue(cut.catalogue.path).tracks, "train")
+    plan = PairPlan(tracks, replace(RULE, style_segments=2))
+    monkeypatch.setattr("tasks.plan_file.GROUP_ROWS", 7)
+    write_plan(plan, PairRange(split="train", first=3, stop=33), tmp_path)
+    for first, stop in ((3, 33), (3, 4), (8, 19), (32, 33)):
+        planned = read_plan(tmp_path, PairRange(split="train", first=first, stop=stop))
+        assert planned.pairs == tuple(plan.pairs(first, stop)) and planned.window_samples == CHUNK_SAMPLES
+    for wrong in (PairRange(split="train", first=2, stop=9), PairRange(split="heldout", first=4, stop=9)):
+        with pytest.raises(ValueError, match="holds rows 3 to 33 of train"):
+            read_plan(tmp_path, wrong)
+
+
+def test_a_catalogue_gives_single_tracks_as_the_whole_has_them(cut):
+    whole = {track.id: track for track in read_catalogue(cut.catalogue.path).tracks}
+    some = sorted(whole)[1:3]
+    assert read_tracks(cut.catalogue.path, some) == {name: whole[name] for name in some}
 
 
 def test_fused_stages_give_the_bytes_of_those_that_read_shards(shared, cut, codec):
@@ -190,7 +209,9 @@ def remove_one(place: str) -> None:
 
 
 def test_a_killed_worker_leaves_no_half_shard_and_the_digest_is_the_same(shared, cut, runtime, tmp_path):
-    many = replace(cut, rows=PairRange(split="train", first=0, stop=24), shard_rows=1)
+    rows = PairRange(split="train", first=0, stop=24)
+    plan = shared[0].build(PlanPairs(catalogue=cut.catalogue, rule=RULE, rows=rows), shared[1])
+    many = replace(cut, plan=plan, rows=rows, shard_rows=1)
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
         runtime = replace(runtime, dask_scheduler=cluster.scheduler_address)
         store = Store(tmp_path / "artifacts")

@@ -51,7 +51,7 @@ def cut(corpus, plans):
     def _cut(index, split="train", root=corpus):
         plan = plans[split]
         pair = plan.pair(index)
-        return pair, cut_window(root, plan.track(pair.track_id), pair, plan.rule)
+        return pair, cut_window(root, plan.track(pair.track_id), pair, WINDOW)
 
     return _cut
 
@@ -109,7 +109,7 @@ def test_windows_are_cut_where_the_plan_says(tmp_path, corpus, cut):
 def test_several_style_segments_follow_one_another_in_time(corpus, plans):
     rule = PairRule(window_samples=WINDOW, style_segments=3)
     plan = PairPlan(plans["train"].tracks, rule)
-    assert cut_window(corpus, plan.tracks[0], plan.pair(0), rule).style_SM.shape == (2, 3 * WINDOW)
+    assert cut_window(corpus, plan.tracks[0], plan.pair(0), WINDOW).style_SM.shape == (2, 3 * WINDOW)
 
 
 def test_two_cuts_of_a_shard_are_byte_equal_and_read_back(tmp_path, cut):
@@ -163,7 +163,7 @@ def test_a_stem_of_several_files_is_cut_as_their_sum_on_its_timeline(tmp_path):
         style_note=None,
         context_gain_db=20 * np.log10(3),
     )
-    sample = cut_window(tmp_path, track, pair, PairRule(window_samples=WINDOW))
+    sample = cut_window(tmp_path, track, pair, WINDOW)
     at_N = np.arange(6_000, 6_000 + WINDOW)
     both_N = 2 * sounds["both"][at_N + 24_000]
     right_N = np.where(at_N >= 12_000, sounds["right"][at_N - 12_000], 0.0)  # zeros before its beginning
@@ -181,7 +181,7 @@ def test_real_songs_give_audible_pairs_that_do_not_clip():
     tracks = {track.id: track for track in plan.tracks}
     for index in range(8):
         pair = plan.pair(index)
-        sample = cut_window(SHARED / "songs", tracks[pair.track_id], pair, rule)
+        sample = cut_window(SHARED / "songs", tracks[pair.track_id], pair, rule.window_samples)
         assert pair.style_note is None
         for audio in (sample.target_SN, sample.context_SN, sample.style_SM):
             assert np.sqrt(np.mean(audio**2)) > 1e-3 and np.abs(audio).max() <= LOUDEST + 1e-6
