@@ -118,12 +118,20 @@ class LatentSet:
                 clap = self.clap_audio_NKE[indices, style_choice]
         given = torch.ones(len(indices), dtype=torch.bool)
         return LatentBatch(
-            self.standardise(_tensor(self.target_NCT[indices])),
-            self.standardise(_tensor(self.context_NCT[indices])),
-            _tensor(clap),
+            self._standard_rows(self.target_NCT, indices),
+            self._standard_rows(self.context_NCT, indices),
+            torch.from_numpy(clap).float(),
             given,
             given,
         )
+
+    def _standard_rows(self, raw_NCT: NDArray[Any], indices: NDArray[Any]) -> Tensor:
+        """What `standardise` makes of these rows, in the place that they were gathered into.
+
+        NumPy gathers the rows as they are stored and torch widens them: each does its part several times faster.
+        """
+        rows_BCT = torch.from_numpy(raw_NCT[indices]).float()
+        return rows_BCT.sub_(_column(self.mean_C, rows_BCT)).mul_(SIGMA_DATA / _column(self.std_C, rows_BCT))
 
     def standardise(self, latent_BCT: Tensor) -> Tensor:
         """Raw latents to what networks see: mean 0, standard deviation 0.5 per channel."""
@@ -146,11 +154,6 @@ def restore(latent_BCT: Tensor, mean_C: NDArray[Any], std_C: NDArray[Any]) -> Te
 
 def _column(values_C: NDArray[Any], like: Tensor) -> Tensor:
     return torch.from_numpy(np.array(values_C, dtype=np.float32))[:, None].to(like.device)
-
-
-def _tensor(array: NDArray[Any]) -> Tensor:
-    """A float32 copy: the source may be half precision, memory-mapped and read-only."""
-    return torch.from_numpy(np.array(array, dtype=np.float32))
 
 
 def _shape(name: str, array: NDArray[Any], rank: int) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from models.batch import LatentSet
 from tasks.artifact import Artifact
 from tasks.embed import load_embeddings
 from tasks.encode import MEMBERS, STATISTICS
+from tasks.lost_shards import LostShard, lost_shards
 from tasks.runtime import Runtime
 from tasks.shard_folder import shards_of
 from tasks.shards import load_npy, read_index, read_shard
@@ -26,7 +27,10 @@ _ARRAYS = ("target_NCT", "context_NCT", "clap_audio_NKE", "clap_leak_NE", "clap_
 
 @dataclass(frozen=True, kw_only=True)
 class PackLatents(Step):
-    """One `.npy` an array; the rows of latents and embeddings are checked to be the same windows."""
+    """One `.npy` an array; the rows of latents and embeddings are checked to be the same windows.
+
+    A window that either was made without, and says so, is in neither.
+    """
 
     stage: ClassVar[str] = "pack"
 
@@ -36,18 +40,28 @@ class PackLatents(Step):
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
         shards = shards_of(self.latents)
         embedded = load_embeddings(self.embeddings)
-        keys = [key for shard in shards for key in read_index(shard).keys]
-        if keys != [row.key for row in embedded.rows]:
-            raise ValueError(
-                f"the latents hold {len(keys)} windows that are not the {len(embedded.rows)} embedded ones"
-            )
-        _write_latents(out, chain.from_iterable(map(read_shard, shards)), len(keys))
-        np.save(out / "clap_audio_NKE.npy", embedded.arrays["style_NKE"])
-        np.save(out / "clap_leak_NE.npy", embedded.arrays["stem_NE"])
-        np.save(out / "clap_text_NE.npy", embedded.arrays["text_NE"])
+        encoded_keys = [key for shard in shards for key in read_index(shard).keys]
+        embedded_keys = [row.key for row in embedded.rows]
+        keys = _common(encoded_keys, embedded_keys, excused=(lost_shards(self.latents), lost_shards(self.embeddings)))
+        wanted = set(keys)
+        samples = (sample for sample in chain.from_iterable(map(read_shard, shards)) if sample["__key__"] in wanted)
+        _write_latents(out, samples, len(keys))
+        rows = [row for row, key in enumerate(embedded_keys) if key in wanted]
+        for array, name in (("clap_audio_NKE", "style_NKE"), ("clap_leak_NE", "stem_NE"), ("clap_text_NE", "text_NE")):
+            np.save(out / f"{array}.npy", embedded.arrays[name][rows])
         (out / STATISTICS).write_bytes((self.latents.path / STATISTICS).read_bytes())
         (out / "keys.json").write_text(json.dumps(keys), encoding="utf-8")
-        return {"windows": len(keys)}
+        return {"windows": len(keys), "left_out": len(set(encoded_keys) ^ set(embedded_keys))}
+
+
+def _common(encoded: list[str], embedded: list[str], *, excused: tuple[list[LostShard], list[LostShard]]) -> list[str]:
+    """The windows that both hold, in order. One that is missing where no shard is known to be lost is an error."""
+    both = set(encoded) & set(embedded)
+    common, again = ([key for key in keys if key in both] for keys in (encoded, embedded))
+    whole = [len(both) == len(other) for other in (embedded, encoded)]
+    if common != again or not all(is_whole or lost for is_whole, lost in zip(whole, excused, strict=True)):
+        raise ValueError(f"the latents hold {len(encoded)} windows that are not the {len(embedded)} embedded ones")
+    return common
 
 
 def _write_latents(out: Path, samples: Iterable[dict[str, Any]], count: int) -> None:
@@ -69,9 +83,14 @@ def _write_latents(out: Path, samples: Iterable[dict[str, Any]], count: int) -> 
 def load_latents(packed: Artifact) -> LatentSet:
     """The packed arrays, memory-mapped."""
     arrays = {name: np.load(packed.path / f"{name}.npy", mmap_mode="r") for name in _ARRAYS if name != "clap_text_NE"}
-    statistics = json.loads((packed.path / STATISTICS).read_text(encoding="utf-8"))
-    mean_C, std_C = (np.asarray(statistics[name], dtype=np.float32) for name in ("mean_C", "std_C"))
+    mean_C, std_C = load_statistics(packed)
     return LatentSet(**arrays, mean_C=mean_C, std_C=std_C)
+
+
+def load_statistics(artifact: Artifact) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (C,) by channel of encoded or packed latents."""
+    told = json.loads((artifact.path / STATISTICS).read_text(encoding="utf-8"))
+    return np.asarray(told["mean_C"], dtype=np.float32), np.asarray(told["std_C"], dtype=np.float32)
 
 
 def load_text(packed: Artifact) -> np.ndarray:
