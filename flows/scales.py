@@ -24,11 +24,11 @@ from models.small_clap import SmallClapRecipe
 from models.spectral import SpectralRecipe
 from models.training import TrainingRecipe
 from models.unet import UNetRecipe
-from tasks.clap import LaionClapRecipe, shipped_clap
+from tasks.clap import LaionClapRecipe, laion_places, shipped_clap
 
 WINDOW_SAMPLES = 15 * CHUNK_SAMPLES  # 10.24 s, 120 latent frames (design.md section 7)
 SCALES = ("tiny", "laptop", "gpu", "paper")
-CLAPS = ("shipped", "fit", "laion")
+CLAPS = ("shipped", "fit", "laion", "laion-int16")
 DEFAULT_CLAP = {"tiny": "shipped", "laptop": "shipped", "gpu": "fit"}
 
 
@@ -57,12 +57,12 @@ def _judge(study: Study, asked: str, laion: LaionClapRecipe | None) -> ClapRecip
     if asked == "auto":
         asked = "laion" if laion or study.scale == "paper" else DEFAULT_CLAP[study.scale]
     match asked:
-        case "laion":
+        case "laion" | "laion-int16":
             if laion:
-                return laion
+                return replace(laion, int16=asked == "laion-int16")
             raise ScaleError(
                 f"the scale {study.scale} was to be judged with LAION-CLAP; give it with --laion-checkpoint FILE and "
-                "--laion-tokenizer DIR, or choose another with --clap shipped or --clap fit"
+                f"--laion-tokenizer DIR, or choose another with --clap shipped or --clap fit. It is {laion_places()}"
             )
         case "shipped":
             return shipped_clap()
@@ -166,8 +166,8 @@ def _laptop(seed: int) -> Study:
         unet=UNetRecipe(base=64, multipliers=(1, 2, 2), blocks=1, attention_levels=(2, 3), embedding=256),
         dit=DiTRecipe(width=256, layers=4, heads=4, noise_width=256, frames_per_token=4),
         objective=EdmObjective(),
-        unet_training=_steps(540, seed=seed, batch_size=16),
-        dit_training=_steps(800, seed=seed, batch_size=16),
+        unet_training=_steps(680, seed=seed, batch_size=16),
+        dit_training=_steps(640, seed=seed, batch_size=16),
         consistency_training=_steps(180, seed=seed, batch_size=16, learning_rate=3e-4),
         bridge=BridgeRecipe(width=256, blocks=4, training=_steps(400, seed=seed, batch_size=256)),
         heun=HeunSampler(steps=8),
@@ -192,7 +192,7 @@ def _laptop(seed: int) -> Study:
 def _gpu(seed: int) -> Study:
     """About half an hour on one GPU: the trainable codecs at their small size, networks of tens of millions."""
     sizes = Sizes(
-        mono=replace(music2latent.PAPER, steps=3000),
+        mono=replace(music2latent.BASE, steps=3000),
         stereo=replace(music2latent2.SMALL, steps=6000),
         unet=UNetRecipe(base=128, multipliers=(1, 2, 2, 2), embedding=256),
         dit=DiTRecipe(width=512, layers=12, heads=4, noise_width=512),

@@ -72,7 +72,7 @@ DIFF_A_RIFF = Arm(
     name="Diff-A-Riff",
     differs_by="the original: mono Music2Latent, U-Net, CLAP of the target window itself",
     denoiser=DenoiserRecipe(
-        codec=music2latent.PAPER,
+        codec=music2latent.BASE,
         network=UNetRecipe(),
         objective=EdmObjective(),
         training=TrainingRecipe(batch_size=256),
@@ -89,7 +89,7 @@ PLUS_M2L2 = replace(
     DIFF_A_RIFF,
     name="+M2L2",
     differs_by="stereo Music2Latent2; CLAP of a random other segment of the stem (the leak closed)",
-    denoiser=replace(DIFF_A_RIFF.denoiser, codec=music2latent2.PAPER, style=StyleSource.OTHER_SEGMENT),
+    denoiser=replace(DIFF_A_RIFF.denoiser, codec=music2latent2.BASE, style=StyleSource.OTHER_SEGMENT),
     pseudo_stereo=None,
 )
 

@@ -61,19 +61,20 @@ class Codec(Protocol):
 
 
 def whole_chunks(audio_BSN: Tensor, spec: CodecSpec) -> Tensor:
-    """The audio in the codec's channels, zero-padded at its end to whole chunks.
+    """The audio in the codec's channels, zero-padded at its end to whole chunks."""
+    audio_BSN = in_codec_channels(audio_BSN, spec)
+    return torch.nn.functional.pad(audio_BSN, (0, -audio_BSN.shape[-1] % spec.chunk_samples))
 
-    Stereo is averaged for a mono codec and mono is copied for a stereo one.
-    """
+
+def in_codec_channels(audio_BSN: Tensor, spec: CodecSpec) -> Tensor:
+    """The audio in the codec's channels: stereo averaged for a mono codec, mono copied for a stereo one."""
     if audio_BSN.ndim != 3 or audio_BSN.shape[1] not in (1, 2) or audio_BSN.shape[2] == 0:
         raise ValueError(f"audio has shape {tuple(audio_BSN.shape)}; expected (batch, 1 or 2 channels, samples > 0)")
     if not torch.isfinite(audio_BSN).all():
         raise ValueError("audio holds NaN or infinite samples; repair or leave out the window before encoding")
     if spec.audio_channels == 1:
-        audio_BSN = audio_BSN.mean(dim=1, keepdim=True)
-    elif audio_BSN.shape[1] == 1:
-        audio_BSN = audio_BSN.expand(-1, 2, -1)
-    return torch.nn.functional.pad(audio_BSN, (0, -audio_BSN.shape[-1] % spec.chunk_samples))
+        return audio_BSN.mean(dim=1, keepdim=True)
+    return audio_BSN.expand(-1, 2, -1)
 
 
 def checked_latents(clip: LatentClip, spec: CodecSpec, generators: list[torch.Generator]) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,13 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 """(noisy_BGPKF, sigma_BG) -> denoised_BGPKF."""
 
 
+class NoiseLevels(Enum):
+    """How training draws noise levels. Both weigh ln sigma by a Gaussian; only the second makes it Gaussian."""
+
+    TIME_GRID = "time-grid"  # Music2Latent's training code: medium and high levels come more often
+    LOGNORMAL = "lognormal"  # Karras et al. 2022, table 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConsistencySchedule:
     """How times are drawn, and how the step between teacher and student shrinks over the planned run.
@@ -33,6 +41,7 @@ class ConsistencySchedule:
     """
 
     final_exponent: float
+    noise_levels: NoiseLevels = NoiseLevels.TIME_GRID
     log_sigma_mean: float = -1.1
     log_sigma_std: float = 2.0
 
@@ -62,22 +71,44 @@ def sigma_of(time_X: Tensor) -> Tensor:
     return (low + time_X * (high - low)) ** RHO
 
 
+def time_of(sigma_X: Tensor) -> Tensor:
+    """The times whose noise levels these are: the inverse of `sigma_of`."""
+    low, high = SIGMA_MIN ** (1 / RHO), SIGMA_MAX ** (1 / RHO)
+    return (sigma_X ** (1 / RHO) - low) / (high - low)
+
+
 def renoised(clean: Tensor, sigma: float, noise: Tensor) -> Tensor:
     """A denoised sample, which carries sigma_min, brought back to noise level sigma."""
     return clean + math.sqrt(sigma**2 - SIGMA_MIN**2) * noise
 
 
 def draw_times(shape: tuple[int, ...], schedule: ConsistencySchedule, generator: torch.Generator) -> Tensor:
-    """Times in [0, 1]: uniform bins weighted by a Gaussian over ln sigma, jittered inside each bin.
+    """Times in [0, 1], on the generator's device."""
+    count = math.prod(shape)
+    match schedule.noise_levels:
+        case NoiseLevels.TIME_GRID:
+            times = _from_time_grid(count, schedule, generator)
+        case NoiseLevels.LOGNORMAL:
+            times = _lognormal(count, schedule, generator)
+    return times.reshape(shape)
+
+
+def _from_time_grid(count: int, schedule: ConsistencySchedule, generator: torch.Generator) -> Tensor:
+    """Uniform bins of time weighted by a Gaussian over ln sigma, jittered inside each bin.
 
     The weight has no Jacobian, so ln sigma is not Gaussian: its median is ln 0.58 (codecs.md A.1).
     """
-    centres = (torch.arange(TIME_BINS, dtype=torch.float64) + 0.5) / TIME_BINS
+    centres = (torch.arange(TIME_BINS, device=generator.device) + 0.5) / TIME_BINS
     deviation = (sigma_of(centres).log() - schedule.log_sigma_mean) / schedule.log_sigma_std
-    count = math.prod(shape)
     bins = torch.multinomial((-0.5 * deviation**2).exp(), count, replacement=True, generator=generator)
-    jitter = torch.rand(count, generator=generator, dtype=torch.float64)
-    return ((bins + jitter) / TIME_BINS).float().reshape(shape)
+    return (bins + torch.rand(count, generator=generator, device=generator.device)) / TIME_BINS
+
+
+def _lognormal(count: int, schedule: ConsistencySchedule, generator: torch.Generator) -> Tensor:
+    """Times of noise levels whose logarithm is Gaussian; what lies beyond the ends is moved onto them."""
+    normal = torch.randn(count, generator=generator, device=generator.device)
+    sigma = (schedule.log_sigma_mean + schedule.log_sigma_std * normal).exp()
+    return time_of(sigma.clamp(SIGMA_MIN, SIGMA_MAX)).clamp(0, 1)
 
 
 def consistency_loss(
@@ -97,7 +128,7 @@ def consistency_loss(
     high_BG = draw_times(tuple(clean_BGPKF.shape[:2]), schedule, generator)
     low_BG = (high_BG - schedule.step(progress)).clamp(min=0)
     sigma_high_BG, sigma_low_BG = sigma_of(high_BG).to(device), sigma_of(low_BG).to(device)
-    noise = torch.randn(clean_BGPKF.shape, generator=generator).to(device)
+    noise = torch.randn(clean_BGPKF.shape, generator=generator, device=generator.device).to(device)
     with torch.no_grad():
         teacher = denoise(clean_BGPKF + _wide(sigma_low_BG) * noise, sigma_low_BG)
     student = denoise(clean_BGPKF + _wide(sigma_high_BG) * noise, sigma_high_BG)
@@ -117,9 +148,9 @@ def _wide(value_BG: Tensor) -> Tensor:
 
 
 def preconditioned(network: Denoise, noisy_BGPKF: Tensor, sigma_BG: Tensor) -> Tensor:
-    """f(x, s) of a raw network: exactly x where s is sigma_min."""
+    """f(x, s) of a raw network, in float32 around whatever the network runs in: exactly x where s is sigma_min."""
     skip, out, into = (_wide(value) for value in scalings(sigma_BG))
-    return skip * noisy_BGPKF + out * network(into * noisy_BGPKF, sigma_BG)
+    return skip * noisy_BGPKF + out * network(into * noisy_BGPKF, sigma_BG).float()
 
 
 class NoiseEmbedding(nn.Module):
@@ -139,8 +170,9 @@ class NoiseEmbedding(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
     def forward(self, sigma_X: Tensor) -> Tensor:
-        """Embeddings (X, D)."""
-        embedded: Tensor = self.mlp(self.sines(sigma_X))
+        """Embeddings (X, D), in float32: bfloat16 would round away what tells teacher from student."""
+        with torch.autocast(sigma_X.device.type, enabled=False):
+            embedded: Tensor = self.mlp(self.sines(sigma_X))
         return embedded
 
 
@@ -162,6 +194,7 @@ class BinGain(nn.Module):
         )
 
     def forward(self, sines_BD: Tensor) -> Tensor:
-        """Gains (B, 1, K, 1)."""
-        gain: Tensor = 1 + self.mlp(sines_BD)[:, None, :, None]
+        """Gains (B, 1, K, 1), in float32."""
+        with torch.autocast(sines_BD.device.type, enabled=False):
+            gain: Tensor = 1 + self.mlp(sines_BD)[:, None, :, None]
         return gain

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
 from models.consistency_codec import ConsistencyCodec
-from models.training import Log, Save, State, TrainingRecipe, fit, step_generator
+from models.data_parallel import averaged_over_processes, processes
+from models.training import Log, Precision, Save, State, TrainingRecipe, fit, step_generator
 
 # Shapes: B batch, S audio channels, N samples, G chunks, P parts, K bins, F frames, C latent width, T latent frames.
 
@@ -27,6 +29,7 @@ def fit_codec(
     steps: int,
     learning_rate: float,
     seed: int,
+    precision: Precision = Precision.FLOAT32,
     resume: Mapping[str, Tensor] | None = None,
     save: Save | None = None,
     save_every: int = 1_000,
@@ -37,7 +40,11 @@ def fit_codec(
 
     `batches` yields audio windows (B, S, N) with N >= codec.crop_samples, the same ones again for a resumed run.
     RAdam, linear warm-up, cosine to zero, gradient norm clipped to 1 (codecs.md E.2). The step between teacher and
-    student is tied to `steps`: a run cut short is not the first part of a longer one's result.
+    student is tied to `steps`: a run cut short is not the first part of a longer one's result. In bfloat16, spectra,
+    noise levels, scalings and the loss stay float32.
+
+    In a torch.distributed process group every process takes its own share of the batches (which are the same in
+    all) and of the noise, and gradients are averaged: so many times the batch. `save` and `log` are called in all.
     """
     recipe = TrainingRecipe(
         steps=steps,
@@ -46,12 +53,17 @@ def fit_codec(
         betas=(0.9, second_moment_memory(steps)),
         warmup_steps=max(FIRST_FRESH_STEPS, round(WARM_UP_SHARE * steps)),
         weight_decay=0.0,
+        precision=precision,
         seed=seed,
     )
-    crops = _Crops(training_crops(codec, batches, seed))
+    rank, count = processes()
+    own_seed = seed * count + rank
+    crops = _Crops(training_crops(codec, islice(batches, rank, None, count), own_seed))
+    shared_loss, device = averaged_over_processes(_Loss(codec)), next(codec.parameters()).device
 
     def loss(step: int) -> Tensor:
-        return codec.loss(crops.of(step, steps), step / steps, step_generator(seed, step, torch.device("cpu")))
+        value: Tensor = shared_loss(crops.of(step, steps), step / steps, step_generator(own_seed, step, device))
+        return value
 
     def heard(step: int, values: dict[str, float]) -> None:
         if log is not None:
@@ -68,6 +80,34 @@ def fit_codec(
         log_every=log_every,
         optimizer_of=_radam,
     )
+
+
+class _Loss(nn.Module):
+    """The codec's loss as a forward pass, which is where processes begin to share gradients."""
+
+    def __init__(self, codec: ConsistencyCodec) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def forward(self, crop_BSN: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+        """The consistency loss of this process' crops."""
+        return self.codec.loss(crop_BSN, progress, generator)
+
+
+def restarted(weights: Mapping[str, Tensor], step: int) -> State:
+    """A state for `fit_codec` to resume at `step` from weights alone: a warm restart, not a continuation.
+
+    Learning rate and consistency schedule go on; the optimiser's moments and the moving average begin anew. For where
+    the whole state, four times the weights, cannot be carried. RAdam's rectification is the warm-up of the restart.
+    """
+    copies = {f"{kind}/{name}": tensor.float() for kind in ("weights", "ema") for name, tensor in weights.items()}
+    moments = {
+        f"{kind}/{name}": torch.zeros(tensor.shape)
+        for kind in ("first_moment", "second_moment")
+        for name, tensor in weights.items()
+    }
+    counts = {"step": step, "updates": 0, "skipped": 0, "skipped_in_a_row": 0}
+    return copies | moments | {name: torch.tensor(value) for name, value in counts.items()}
 
 
 def _radam(module: nn.Module, recipe: TrainingRecipe) -> torch.optim.Optimizer:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from models import music2latent, music2latent2
 from models.codec import Codec
 from models.codec_training import fit_codec
 from models.music2latent import Music2Latent, Music2LatentRecipe
@@ -23,6 +25,22 @@ TrainedRecipe = Music2LatentRecipe | Music2Latent2Recipe
 PretrainedRecipe = PretrainedMusic2LatentRecipe | PretrainedCoDiCodecRecipe
 CodecRecipe = SpectralRecipe | TrainedRecipe | PretrainedRecipe
 Network = TypeVar("Network", bound=nn.Module)  # Python 3.11 has no syntax for it
+
+
+TRAINABLE: Mapping[str, Mapping[str, TrainedRecipe]] = MappingProxyType(
+    {"music2latent": music2latent.PRESETS, "music2latent2": music2latent2.PRESETS}
+)
+"""The recipes of the trainable codecs by name and size."""
+
+
+def preset(codec: str, size: str) -> TrainedRecipe:
+    """The recipe of a trainable codec at one of its sizes. Raises ValueError for an unknown name."""
+    if codec not in TRAINABLE:
+        raise ValueError(f"there is no trainable codec {codec!r}; the choices are {', '.join(TRAINABLE)}")
+    sizes = TRAINABLE[codec]
+    if size not in sizes:
+        raise ValueError(f"{codec} has no size {size!r}; the choices are {', '.join(sizes)}")
+    return sizes[size]
 
 
 def build_codec(recipe: CodecRecipe, state: dict[str, Tensor], *, weights_sha256: str) -> Codec:
@@ -66,11 +84,12 @@ def fit(
             return state
         case Music2LatentRecipe() | Music2Latent2Recipe():
             return fit_codec(
-                _untrained(recipe, seed).to(device or torch.device("cpu")),
+                untrained(recipe, seed).to(device or torch.device("cpu")),
                 round_and_round(batches, recipe.batch),
                 steps=recipe.steps,
                 learning_rate=recipe.learning_rate,
                 seed=seed,
+                precision=recipe.precision,
                 resume=resume,
                 save=save,
                 save_every=save_every,
@@ -81,7 +100,7 @@ def fit(
             raise ValueError(f"{type(recipe).__name__} is released, not fitted; read its weights from a checkpoint")
 
 
-def _untrained(recipe: TrainedRecipe, seed: int) -> Music2Latent | Music2Latent2:
+def untrained(recipe: TrainedRecipe, seed: int) -> Music2Latent | Music2Latent2:
     """A codec with its first weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # layers draw their first weights from the global state

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from models.codec import CodecSpec, LatentClip, checked_latents, seeded_noise, whole_chunks
-from models.codec_consistency import SIGMA_MAX, ConsistencySchedule, preconditioned
+from models.codec_consistency import SIGMA_MAX, ConsistencySchedule, NoiseLevels, preconditioned
 from models.consistency_codec import ConsistencyCodec, joined
 from models.frequency_unet import ConsistencyUNet, LatentPyramid, PyramidShape, SpectrogramEncoder
 from models.stft import PowerStft
+from models.training import Precision
 
 # Shapes: B batch, G chunks (always folded into one stretch here), P real and imaginary parts, K frequency bins,
 # F frames, N samples, C latent width, T latent frames.
@@ -36,6 +37,8 @@ class Music2LatentRecipe:
     hop_samples: int = 512
     latent_width: int = 64
     final_exponent: float = 3.0
+    noise_levels: NoiseLevels = NoiseLevels.TIME_GRID
+    precision: Precision = Precision.FLOAT32
 
     @property
     def pyramid_shape(self) -> PyramidShape:
@@ -58,7 +61,8 @@ class Music2Latent(ConsistencyCodec):
 
     def __init__(self, recipe: Music2LatentRecipe, weights_sha256: str = "") -> None:
         stft = PowerStft(window_samples=recipe.window_samples, hop_samples=recipe.hop_samples, of_modulus=True)
-        super().__init__(stft, ConsistencySchedule(final_exponent=recipe.final_exponent), crop_chunks=1)
+        schedule = ConsistencySchedule(final_exponent=recipe.final_exponent, noise_levels=recipe.noise_levels)
+        super().__init__(stft, schedule, crop_chunks=1)
         self.recipe = recipe
         self.spec = _spec(recipe, weights_sha256)
         bottleneck: dict[str, int] = {
@@ -129,7 +133,18 @@ TINY = Music2LatentRecipe(
     batch=4,
     learning_rate=1e-3,
 )
-PAPER = Music2LatentRecipe(
+SMALL = Music2LatentRecipe(  # half the paper's widths: ours
+    channels=(32, 64, 128, 128, 128),
+    attends=(False, False, True, True, True),
+    depths=(2, 2, 2, 2, 2),
+    inner_width=256,
+    inner_layers=4,
+    condition_width=128,
+    steps=20_000,
+    batch=32,
+    learning_rate=1e-4,
+)
+BASE = Music2LatentRecipe(  # Music2Latent's released code and its training branch (codecs.md A.1)
     channels=(64, 128, 256, 256, 256),
     attends=(False, False, True, True, True),
     depths=(2, 2, 2, 2, 2),
@@ -140,4 +155,4 @@ PAPER = Music2LatentRecipe(
     batch=16,
     learning_rate=1e-4,
 )
-PRESETS = MappingProxyType({"tiny": TINY, "paper": PAPER})
+PRESETS = MappingProxyType({"tiny": TINY, "small": SMALL, "base": BASE})

@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 
 from models.chunk_consistency import ChunkConsistencyModel
-from models.codec import CHUNK_SAMPLES, CodecSpec, LatentClip, checked_latents, seeded_noise, whole_chunks
-from models.codec_consistency import PROMPT_TIME, SIGMA_MAX, ConsistencySchedule, renoised, sigma_of
+from models.codec import CHUNK_SAMPLES, CodecSpec, LatentClip, checked_latents, whole_chunks
+from models.codec_consistency import ConsistencySchedule, NoiseLevels
+from models.codec_stream import DecodingStream, EncodingStream
 from models.consistency_codec import ConsistencyCodec, joined
+from models.parallel_decoding import decoded_in_parallel
 from models.patchifier import PatchShape
 from models.stft import PowerStft
 from models.summary_embeddings import ChunkGeometry, SummaryEncoder, Upsampler
+from models.training import Precision
 
 # Shapes: B batch, G chunks, S audio channels, N samples, P real and imaginary parts per channel, K frequency bins,
 # F frames of a chunk, Q summaries of a chunk, C latent width, T = G Q latent frames.
@@ -46,6 +49,8 @@ class Music2Latent2Recipe:
     summaries: int = 8
     latent_width: int = 64
     final_exponent: float = 2.0
+    noise_levels: NoiseLevels = NoiseLevels.TIME_GRID
+    precision: Precision = Precision.FLOAT32
 
     @property
     def geometry(self) -> ChunkGeometry:
@@ -68,7 +73,8 @@ class Music2Latent2(ConsistencyCodec):
 
     def __init__(self, recipe: Music2Latent2Recipe, weights_sha256: str = "") -> None:
         stft = PowerStft(window_samples=recipe.window_samples, hop_samples=recipe.hop_samples, of_modulus=False)
-        super().__init__(stft, ConsistencySchedule(final_exponent=recipe.final_exponent), crop_chunks=2)
+        schedule = ConsistencySchedule(final_exponent=recipe.final_exponent, noise_levels=recipe.noise_levels)
+        super().__init__(stft, schedule, crop_chunks=2)
         self.recipe = recipe
         self.spec = _spec(recipe, weights_sha256)
         self.encoder = SummaryEncoder(recipe.geometry)
@@ -99,37 +105,30 @@ class Music2Latent2(ConsistencyCodec):
         return LatentClip(self.latents(clean_BGPKF).contiguous(), audio_BSN.shape[-1])
 
     @torch.no_grad()
-    def decode(self, clip: LatentClip, *, generators: list[torch.Generator]) -> Tensor:
-        """Audio (B, S, samples) in [-1, 1]: each chunk in two steps, at one network pass per chunk."""
-        latent_BCT = checked_latents(clip, self.spec, generators)
-        pairs = latent_BCT.unfold(2, self.recipe.summaries, self.recipe.summaries).permute(2, 0, 1, 3)
-        features = [self.features(chunk_BCQ) for chunk_BCQ in pairs]
-        geometry = self.recipe.geometry
-        shape = (2, len(features), geometry.patch.parts, *geometry.size)
-        first_BGPKF, second_BGPKF = seeded_noise(shape, generators, latent_BCT).unbind(1)
-        chunks_BGPKF = self._two_steps(features, first_BGPKF, second_BGPKF)
-        return self.stft.audio(joined(chunks_BGPKF))[..., : clip.samples].clamp(-1, 1)
+    def decode(
+        self, clip: LatentClip, *, generators: list[torch.Generator], parallel_steps: int | None = None
+    ) -> Tensor:
+        """Audio (B, S, samples) in [-1, 1]: each chunk in two steps, at one network pass per chunk.
 
-    def _two_steps(self, features: list[list[Tensor]], first_BGPKF: Tensor, second_BGPKF: Tensor) -> Tensor:
-        """All chunks (B, G, P, K, F): while a chunk is first drawn from noise, the one before it is refined.
-
-        codecs.md E.3: [s_max] gives p0; then [p(i-1) + s_prompt e | s_max e] gives the final chunk i-1 and p(i).
-        The left half never sees the right one, so the first and the last pass need no dummy on the right.
+        With `parallel_steps`, all chunks together in so many steps, see `models.parallel_decoding`: about as many
+        times the arithmetic, but no chunk waits for another. Its sound is another one from the same seeds.
         """
-        batch, final = len(first_BGPKF), []
-        prompt_sigma = float(sigma_of(torch.tensor(PROMPT_TIME)))
-        levels = first_BGPKF.new_tensor([prompt_sigma, SIGMA_MAX]).expand(batch, -1)
-        start = SIGMA_MAX * first_BGPKF
-        drawn = self.denoise(start[:, :1], levels[:, 1:], features[0])
-        for chunk in range(len(features)):
-            prompt = renoised(drawn, prompt_sigma, second_BGPKF[:, chunk : chunk + 1])
-            window = slice(chunk, chunk + 2)
-            noisy = torch.cat([prompt, start[:, chunk + 1 : chunk + 2]], dim=1)
-            told = [torch.cat(level, dim=1) for level in zip(*features[window], strict=True)]
-            both = self.denoise(noisy, levels[:, : noisy.shape[1]], told)
-            final.append(both[:, :1])
-            drawn = both[:, 1:]
-        return torch.cat(final, dim=1)
+        latent_BCT = checked_latents(clip, self.spec, generators)
+        chunks = latent_BCT.split(self.recipe.summaries, dim=2)
+        if parallel_steps is not None:
+            parts = decoded_in_parallel(self, chunks, generators=generators, steps=parallel_steps)
+            return self.stft.audio(joined(parts))[..., : clip.samples].clamp(-1, 1)
+        stream = self.stream(generators=generators)
+        audio = [stream.push(latent_BCQ) for latent_BCQ in chunks]
+        return torch.cat([*audio, stream.flush()], dim=-1)[..., : clip.samples]
+
+    def stream(self, *, generators: list[torch.Generator]) -> DecodingStream:
+        """Decoding of latents as they come; one generator per item, and the same audio as from `decode`."""
+        return DecodingStream(self, generators=generators)
+
+    def encoding_stream(self) -> EncodingStream:
+        """Encoding of audio as it comes."""
+        return EncodingStream(self)
 
 
 def _spec(recipe: Music2Latent2Recipe, weights_sha256: str) -> CodecSpec:
@@ -169,7 +168,7 @@ SMALL = Music2Latent2Recipe(
     batch=16,
     learning_rate=1e-4,
 )
-PAPER = Music2Latent2Recipe(
+BASE = Music2Latent2Recipe(  # the sizes of CoDiCodec (codecs.md A.3), whose predecessor this is
     channels=(64, 128, 256, 512),
     depths=(3, 3, 3, 1),
     strides=((2, 2), (4, 1), (2, 2)),
@@ -181,4 +180,4 @@ PAPER = Music2Latent2Recipe(
     batch=20,
     learning_rate=1e-4,
 )
-PRESETS = MappingProxyType({"tiny": TINY, "small": SMALL, "paper": PAPER})
+PRESETS = MappingProxyType({"tiny": TINY, "small": SMALL, "base": BASE})

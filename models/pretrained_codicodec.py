@@ -20,7 +20,7 @@ from models.stft import PowerStft
 
 LATENT_SCALE = 0.8  # the released codec hands out atanh(z) / 0.8, which is near unit variance
 TOKENS, VALUES = 128, 4  # a chunk inside the network; outside it is 8 × 64 of the same numbers
-CHUNKS_PER_PASS = 16
+CHUNKS_PER_PASS = 16  # even, and at least the canonical window's 15: memory does not grow with the clip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +77,17 @@ class PretrainedCoDiCodec(nn.Module):
         return self.stft.audio(torch.stack(parts))[..., : clip.samples].clamp(-1, 1)
 
     def _draw(self, bounded_LV: Tensor, generator: torch.Generator) -> Tensor:
-        """Spectrogram (P, K, G F) of one item; the network denoises pairs of chunks, so an odd one gets a dummy."""
+        """Spectrogram (P, K, G F) of one item, at most `CHUNKS_PER_PASS` chunks in the network at once.
+
+        Departure: the package denoises all pairs of a clip together; here a stretch does not see the one before it.
+        """
+        with seeded_process(generator, bounded_LV.device):
+            stretches = [self._draw_stretch(part) for part in bounded_LV.split(CHUNKS_PER_PASS * TOKENS)]
+        return torch.cat(stretches, dim=-1)
+
+    def _draw_stretch(self, bounded_LV: Tensor) -> Tensor:
+        """Spectrogram of some chunks; the network denoises pairs of chunks, so an odd one gets a dummy."""
         even = functional.pad(bounded_LV, (0, 0, 0, -len(bounded_LV) % (2 * TOKENS)))
         frames = len(bounded_LV) // TOKENS * self.spec.chunk_samples // self.stft.framing.hop_samples
-        with seeded_process(generator, bounded_LV.device):
-            parts: Tensor = self.network.decode_single_parallel(even[None], self.recipe.denoising_steps)
+        parts: Tensor = self.network.decode_single_parallel(even[None], self.recipe.denoising_steps)
         return parts[0, ..., :frames]

@@ -18,6 +18,7 @@ from models.stft import PowerStft
 
 LATENT_SCALE = 0.06  # the released codec divides its latents by this, which brings them near unit variance
 FRAMES_PER_LATENT = 8
+CHUNKS_PER_PASS = 16  # at least the canonical window's 15: memory does not grow with the clip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,8 @@ class PretrainedMusic2Latent(nn.Module):
     """Sony CSL's Music2Latent, package 0.1.8: mono, one vector of 64 per 4,096 samples, decoded in one step.
 
     The package's own wrapper is passed by: it calls its hub even for a local file, crops the tail, fades the edges
-    and takes neither batches nor seeds.
+    and takes neither batches nor seeds. Like it, clips longer than one pass are cut into stretches that do not see
+    each other (the package's are of 60 s).
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class PretrainedMusic2Latent(nn.Module):
     def encode(self, audio_BSN: Tensor) -> LatentClip:
         """Latents (B, 64, T), scaled as released, of the channels' mean padded to whole chunks."""
         parts_BPKF = self.stft.represent(whole_chunks(audio_BSN, self.spec))
-        latent_BCT = self.network.get_submodule("encoder")(parts_BPKF) / LATENT_SCALE
+        encoder = self.network.get_submodule("encoder")
+        stretches = parts_BPKF.split(CHUNKS_PER_PASS * self.spec.tokens_per_chunk * FRAMES_PER_LATENT, dim=-1)
+        latent_BCT = torch.cat([encoder(part_BPKF) for part_BPKF in stretches], dim=-1) / LATENT_SCALE
         return LatentClip(latent_BCT, audio_BSN.shape[-1])
 
     @torch.no_grad()
@@ -67,5 +71,9 @@ class PretrainedMusic2Latent(nn.Module):
         bins = self.stft.framing.window_W.shape[0] // 2
         shape = (2, bins, latent_BCT.shape[-1] * FRAMES_PER_LATENT)
         noise_BPKF = SIGMA_MAX * seeded_noise(shape, generators, latent_BCT)
-        parts_BPKF = self.network(latent_BCT, noise_BPKF, SIGMA_MAX)
+        latents = CHUNKS_PER_PASS * self.spec.tokens_per_chunk
+        stretches = zip(
+            latent_BCT.split(latents, dim=-1), noise_BPKF.split(latents * FRAMES_PER_LATENT, dim=-1), strict=True
+        )
+        parts_BPKF = torch.cat([self.network(told, noise, SIGMA_MAX) for told, noise in stretches], dim=-1)
         return self.stft.audio(parts_BPKF)[..., : clip.samples].clamp(-1, 1)

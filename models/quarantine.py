@@ -28,8 +28,8 @@ def require_acceptance(package: str, accepted: bool) -> None:
 
 @contextlib.contextmanager
 def process_unchanged() -> Iterator[None]:
-    """Whatever the body imports or builds: environment, module path, torch flags and random state are as before."""
-    environment, path = dict(os.environ), list(sys.path)
+    """Whatever the body imports or builds: environment, module path, torch flags, threads and random state stay."""
+    environment, path, threads = dict(os.environ), list(sys.path), torch.get_num_threads()
     flags = [(owner, name, getattr(owner, name)) for owner, name in _torch_flags()]
     try:
         with torch.random.fork_rng(devices=[]):
@@ -37,6 +37,7 @@ def process_unchanged() -> Iterator[None]:
     finally:
         for owner, name, value in flags:
             setattr(owner, name, value)
+        torch.set_num_threads(threads)
         sys.path[:] = path
         for name in set(os.environ) - set(environment):
             del os.environ[name]

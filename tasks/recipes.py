@@ -7,10 +7,22 @@ from dataclasses import is_dataclass
 from enum import Enum
 from typing import Any
 
-from models import arms, batch, bridge, codecs, consistency, edm, guidance, sampling, small_clap, training
+from models import (
+    arms,
+    batch,
+    bridge,
+    codec_consistency,
+    codecs,
+    consistency,
+    edm,
+    guidance,
+    sampling,
+    small_clap,
+    training,
+)
 from tasks.fingerprint import canonical
 
-_HOMES = (arms, batch, bridge, codecs, consistency, edm, guidance, sampling, small_clap, training)
+_HOMES = (arms, batch, bridge, codec_consistency, codecs, consistency, edm, guidance, sampling, small_clap, training)
 _TYPES: dict[str, type] = {
     name: value
     for home in _HOMES

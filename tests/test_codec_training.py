@@ -3,35 +3,41 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import repeat
+from typing import Any
 
 import pytest
 import torch
 
+from models import music2latent2
 from models.codec_consistency import (
     SIGMA_MAX,
     SIGMA_MIN,
     ConsistencySchedule,
+    NoiseEmbedding,
+    NoiseLevels,
     consistency_loss,
     draw_times,
     preconditioned,
     pseudo_huber,
     scalings,
     sigma_of,
+    time_of,
 )
 from models.codec_training import (
     augmented,
     fit_codec,
     loud_crop,
+    restarted,
     signs_of_collapse,
 )
-from models.codecs import build_codec, fit
+from models.codecs import build_codec, fit, preset
 from models.consistency_codec import ConsistencyCodec
 from models.music2latent import Music2LatentRecipe
-from models.music2latent2 import Music2Latent2Recipe
+from models.music2latent2 import Music2Latent2, Music2Latent2Recipe
 from models.pretrained_codicodec import PretrainedCoDiCodecRecipe
 from models.spectral import SpectralCodec, SpectralRecipe
 from models.stft import PowerStft
-from models.training import DivergedError
+from models.training import DivergedError, Precision
 
 STEREO = Music2Latent2Recipe(
     channels=(4, 8, 16, 16),
@@ -98,6 +104,75 @@ def test_drawn_noise_levels_have_the_quantiles_of_the_official_sampler() -> None
     sigma = sigma_of(draw_times((40_000,), ConsistencySchedule(final_exponent=2.0), seeded()))
     quantiles = sigma.quantile(torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])).tolist()
     assert quantiles == pytest.approx([0.023, 0.153, 0.583, 2.20, 14.0], rel=0.06)  # codecs.md A.1
+
+
+def test_lognormal_noise_levels_have_the_quantiles_of_a_lognormal() -> None:
+    schedule = ConsistencySchedule(final_exponent=2.0, noise_levels=NoiseLevels.LOGNORMAL)
+    sigma = sigma_of(draw_times((40_000,), schedule, seeded()))
+    quantiles = sigma.quantile(torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])).tolist()
+    assert quantiles == pytest.approx([0.012, 0.086, 0.333, 1.28, 8.9], rel=0.06)  # codecs.md A.1
+
+
+def test_times_are_recovered_from_their_noise_levels() -> None:
+    times = torch.linspace(0, 1, 11)
+    assert time_of(sigma_of(times)).tolist() == pytest.approx(times.tolist(), abs=1e-5)
+
+
+def test_scalings_and_noise_embedding_stay_float32_in_bfloat16_training() -> None:
+    seen: list[torch.dtype] = []
+
+    def network(scaled: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        seen.extend([scaled.dtype, NoiseEmbedding(8, layers=1)(sigma[0]).dtype])
+        return torch.nn.functional.linear(scaled, torch.eye(2))
+
+    with torch.autocast("cpu", torch.bfloat16):
+        out = preconditioned(network, torch.full((1, 1, 1, 1, 2), 1.003), torch.full((1, 1), SIGMA_MIN))
+    assert seen == [torch.float32, torch.float32]
+    assert out.flatten().tolist() == pytest.approx([1.003, 1.003], abs=1e-6)  # bfloat16 would say 1.0
+
+
+def test_a_warm_restart_goes_on_at_its_step_with_a_fresh_optimiser(windows: torch.Tensor) -> None:
+    saved: list[dict[str, torch.Tensor]] = []
+    recipe = replace(STEREO, steps=3)
+    averaged = fit(recipe, [windows], seed=0, log=silent_log, save=saved.append, save_every=2)
+    state = restarted({name: weight.half() for name, weight in averaged.items()}, step=2)
+    assert state.keys() == saved[0].keys()
+    rates: list[float] = []
+    again = fit(
+        recipe,
+        [windows],
+        seed=0,
+        resume=state,
+        log=lambda step, values: rates.append(values["learning_rate"]),
+        log_every=1,
+    )
+    assert rates == [1e-2]  # the last of three warm-up steps: the rate goes on, too
+    assert any(not torch.equal(again[name], averaged[name]) for name in averaged)
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_a_recipe_says_in_which_precision_it_trains(
+    precision: Precision, windows: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    loss = Music2Latent2.loss
+
+    def noted(self: Music2Latent2, *arguments: Any) -> torch.Tensor:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return loss(self, *arguments)
+
+    monkeypatch.setattr(Music2Latent2, "loss", noted)
+    state = fit(replace(STEREO, steps=1, precision=precision), [windows], seed=0, log=silent_log)
+    assert seen == [precision is Precision.BFLOAT16]
+    assert all(weight.dtype == torch.float32 and weight.isfinite().all() for weight in state.values())
+
+
+def test_presets_are_found_by_name_and_size() -> None:
+    assert preset("music2latent2", "base") is music2latent2.BASE
+    with pytest.raises(ValueError, match="tiny, small, base"):
+        preset("music2latent", "huge")
+    with pytest.raises(ValueError, match="music2latent, music2latent2"):
+        preset("encodec", "tiny")
 
 
 def test_pseudo_huber_is_its_formula_on_the_norm_of_a_chunk() -> None:
