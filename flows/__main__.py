@@ -1,18 +1,17 @@
-"""The command line: `stemwright reproduce`, `plan`, `show`, `invalidate`, `report`, and what is in `data_commands`.
+"""The command line: `stemwright reproduce`, `plan`, `show`, `invalidate`, `report`; the rest is in `*_commands`.
 
 Everything heavy is imported by the command that needs it, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows import data_commands
+from flows import codec_commands, data_commands
 from flows.options import (
     Arms,
     ArmWorkers,
@@ -47,6 +46,7 @@ app.command()(data_commands.catalogue)
 app.add_typer(data_commands.windows_app, name="windows")
 app.add_typer(data_commands.corpus_app, name="corpus")
 app.add_typer(data_commands.clap_app, name="clap")
+app.add_typer(codec_commands.codec_app, name="codec")
 
 
 @app.command()
@@ -64,7 +64,7 @@ def reproduce(
     fused: Fused = False,
     device: Device = "auto",
     workers: Workers = 0,
-    arm_workers: ArmWorkers = 1,
+    arm_workers: ArmWorkers = 0,
     dask_scheduler: Scheduler = None,
     mlflow_uri: Tracking = None,
     clap: Clap = "auto",
@@ -126,18 +126,10 @@ def _standing(ready: Session) -> Published | None:
 def _through_prefect(request: StudyRequest) -> Published:
     _prefect_environment(Path(request.workspace))
     from flows.pipeline import reproduce as flow
+    from tasks.progress import say_results
 
-    _say_progress()
+    say_results()
     return flow(request)
-
-
-def _say_progress() -> None:
-    """A line on the error output for every result that is found or made."""
-    logger, handler = logging.getLogger("stemwright"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
 
 
 @app.command()

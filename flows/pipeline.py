@@ -7,7 +7,7 @@ from typing import Any
 
 import dask
 from prefect import flow, task
-from prefect.futures import wait
+from prefect.futures import PrefectFuture, wait
 from prefect_dask import DaskTaskRunner
 
 from flows import graph, preparation
@@ -15,10 +15,11 @@ from flows.preparation import Prepared
 from flows.request import StudyRequest
 from flows.session import Session, session
 from flows.study import Make
+from tasks.cluster import LOCAL_CLUSTER, QUIET_WORKERS
 from tasks.evaluation_runs import track_rows
-from tasks.materialise import materialise
+from tasks.materialise import build, materialise
+from tasks.progress import say_results
 from tasks.report import Published, ReportRow, publish
-from tasks.store import Store
 
 
 @flow(name="prepare", persist_result=False)
@@ -50,9 +51,11 @@ def evaluate_arm(request: StudyRequest, arm: str) -> list[ReportRow]:
 def reproduce(request: StudyRequest) -> Published:
     """The whole study: every arm under every conditioning, the bounds, and the report."""
     ready = session(request)
-    if request.arm_workers > 1:
-        runner: Any = _dask_runner(request)  # prefect-dask's runner is not typed as one
-        build_arms.with_options(task_runner=runner)(request)
+    at_once = request.arms_at_once(ready.runtime)
+    if at_once > 1:
+        preparation.prepare(ready.study, ready.folder, _make(ready))
+        runner: Any = _dask_runner(request, at_once)  # prefect-dask's runner is not typed as one
+        build_arms.with_options(task_runner=runner)(request, at_once)
     step = ready.report(_make(ready))
     report = materialise(step, ready.runtime)
     track_rows(step, ready.runtime)
@@ -60,28 +63,34 @@ def reproduce(request: StudyRequest) -> Published:
 
 
 @flow(name="build-arms", persist_result=False)
-def build_arms(request: StudyRequest) -> None:
-    """Every arm's rows side by side on Dask workers; what they build, the study then finds.
+def build_arms(request: StudyRequest, at_once: int) -> None:
+    """Every arm side by side on Dask workers: trained, then evaluated; the study then finds what they built.
 
-    Arms that share a result wait for one another at its lock. Raises the first arm's error.
+    An arm waits for those before it from which it takes its denoiser. Raises the first arm's error.
     """
-    ready = session(request)
-    preparation.prepare(ready.study, ready.folder, _make(ready))
-    futures = [build_arm.submit(request, arm.name) for arm in ready.study.arms]
+    arms = session(request).study.arms
+    submit = partial(build_arm.submit, return_state=False)
+    trained: dict[str, PrefectFuture[None]] = {}
+    for place, arm in enumerate(arms):
+        before = [trained[other.name] for other in arms[:place] if other.denoiser in (arm.denoiser, arm.denoiser.start)]
+        trained[arm.name] = submit(request, arm.name, at_once, rows=False, wait_for=before)
+    futures = [submit(request, arm.name, at_once, rows=True, wait_for=[trained[arm.name]]) for arm in arms]
     wait(futures)
     for future in futures:
         future.result()
 
 
-@task(name="build-arm", task_run_name="build-arm {arm}", persist_result=False)
-def build_arm(request: StudyRequest, arm: str) -> None:
-    """One arm's rows, straight into the store: this runs in a worker, where Prefect sees it as one task."""
+@task(name="build-arm", task_run_name="build-arm {arm}, rows {rows}", persist_result=False)
+def build_arm(request: StudyRequest, arm: str, at_once: int, *, rows: bool) -> None:
+    """One arm trained, or its rows too, straight into the store: a worker runs it, and Prefect sees it as one task."""
+    say_results()
     ready = session(request)
-    wanted, store = ready.arm(arm), Store(ready.runtime.root / "artifacts")
-    make = partial(store.build, runtime=ready.runtime)
+    wanted, runtime = ready.arm(arm), ready.runtime.shared_by(at_once)
+    make = partial(build, runtime=runtime)
     prepared = preparation.prepare(ready.study, ready.folder, make)
     trained = graph.train_arm(ready.study, prepared, wanted, make)
-    graph.evaluate_arm(ready.study, prepared, wanted, trained, request.conditionings_of(wanted), make)
+    if rows:
+        graph.evaluate_arm(ready.study, prepared, wanted, trained, request.conditionings_of(wanted), make)
 
 
 def _make(ready: Session) -> Make:
@@ -89,9 +98,9 @@ def _make(ready: Session) -> Make:
     return partial(materialise, runtime=ready.runtime)
 
 
-def _dask_runner(request: StudyRequest) -> DaskTaskRunner:
+def _dask_runner(request: StudyRequest, at_once: int) -> DaskTaskRunner:
     """The given scheduler, or local workers that may have workers of their own."""
     if request.dask_scheduler:
         return DaskTaskRunner(address=request.dask_scheduler)
-    dask.config.set({"distributed.worker.daemon": False})
-    return DaskTaskRunner(cluster_kwargs={"n_workers": request.arm_workers, "threads_per_worker": 1})
+    dask.config.set(LOCAL_CLUSTER)
+    return DaskTaskRunner(cluster_kwargs={"n_workers": at_once, "threads_per_worker": 1, **QUIET_WORKERS})

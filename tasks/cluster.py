@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 import dask
+import torch
 from distributed import Client, LocalCluster, WorkerPlugin, as_completed
 
 from tasks.progress import Progress
@@ -23,13 +24,20 @@ _RESIDENTS: dict[str, Any] = {}
 
 # One thread a worker; and memory of finished arrays is kept: Dask's default gives every 64 kB back to the system, and
 # windows of 4 MB then spend a quarter of their time in page faults.
-_WORKER_ENVIRONMENT = {
+WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": 1,
     "MKL_NUM_THREADS": 1,
     "OPENBLAS_NUM_THREADS": 1,
     "MALLOC_TRIM_THRESHOLD_": 2**30,
     "MALLOC_MMAP_THRESHOLD_": 2**30,
 }
+
+LOCAL_CLUSTER = {
+    "distributed.worker.daemon": False,
+    "distributed.logging.distributed": "error",
+    "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+}
+QUIET_WORKERS = {"dashboard_address": None, "memory_limit": 0, "silence_logs": logging.ERROR}
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,8 +54,10 @@ def fan_out(
     """`[function(item) for item in items]`, spread over the workers, with live progress.
 
     Raises the first piece's exception, after the pieces under way have ended. `resident` is loaded once a worker;
-    the function gets it by `resident_model(name)`.
+    the function gets it by `resident_model(name)`. A single worker of our own is this process.
     """
+    if runtime.workers == 1 and not runtime.dask_scheduler:
+        return _here(runtime, function, items, title=title, resident=resident)
     client = _client(runtime.dask_scheduler, runtime.workers)
     if resident:
         client.register_plugin(resident, name=resident.name)
@@ -62,6 +72,32 @@ def fan_out(
         client.cancel(futures)
         if resident:
             client.unregister_worker_plugin(resident.name)
+
+
+def _here(
+    runtime: Runtime,
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    title: str,
+    resident: Resident | None,
+) -> list[Result]:
+    """The same without a cluster, on one thread as workers have: sums of floats, and so digests, depend on it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    if resident:
+        resident.setup(None)
+    done = []
+    try:
+        with Progress(title, total=len(items), live=runtime.progress) as progress:
+            for item in items:
+                done.append(function(item))
+                progress.advance()
+        return done
+    finally:
+        torch.set_num_threads(threads)
+        if resident:
+            resident.teardown(None)
 
 
 class Resident(WorkerPlugin):
@@ -88,20 +124,8 @@ def _client(address: str | None, workers: int) -> Client:
     """A connection to the given scheduler, or to a cluster of this process's own, kept until it ends."""
     if address:
         return Client(address)
-    dask.config.set(
-        {
-            "distributed.worker.daemon": False,
-            "distributed.logging.distributed": "error",
-            "distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT,
-        }
-    )
-    cluster = LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        dashboard_address=None,
-        memory_limit=0,
-        silence_logs=logging.ERROR,
-    )
+    dask.config.set(LOCAL_CLUSTER)
+    cluster = LocalCluster(n_workers=workers, threads_per_worker=1, **QUIET_WORKERS)
     client = Client(cluster)
     atexit.register(_close, client, cluster)
     return client

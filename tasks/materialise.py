@@ -30,9 +30,23 @@ def materialise(step: Step, runtime: Runtime) -> Artifact:
     run(quote(step), quote(runtime))
     made = store.find(step)
     assert made is not None, f"{step.describe()} was just built and is not in the store"
-    outcome = "there" if known else f"{time.monotonic() - started:.1f} s"
-    logging.getLogger("stemwright").info("%-44s %s  %s", step.describe(), made.key, outcome)
+    _say(step, made, "there" if known else f"{time.monotonic() - started:.1f} s")
     return made
+
+
+def build(step: Step, runtime: Runtime) -> Artifact:
+    """The result of a step in a worker, where a whole arm is one Prefect task; only what is made is told of."""
+    store = Store(runtime.root / "artifacts")
+    known = store.find(step) is not None
+    started = time.monotonic()
+    made = store.build(step, runtime)
+    if not known:
+        _say(step, made, f"{time.monotonic() - started:.1f} s")
+    return made
+
+
+def _say(step: Step, made: Artifact, outcome: str) -> None:
+    logging.getLogger("stemwright").info("%-44s %s  %s", step.describe(), made.key, outcome)
 
 
 def _cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:

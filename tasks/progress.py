@@ -1,12 +1,25 @@
-"""Live progress on a terminal, with time left; nothing in a pipe."""
+"""What a run says while it runs: a line a result; and on a terminal live progress with time left, in a pipe none."""
 
 from __future__ import annotations
 
+import logging
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+
+
+def say_results() -> None:
+    """A line on the error output for every result that is found or made; called by whoever owns that output."""
+    logger = logging.getLogger("stemwright")
+    if logger.handlers:
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 class Progress:

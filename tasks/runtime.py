@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -50,6 +50,11 @@ class Runtime:
     def mlflow_artifacts(self) -> str:
         """Where MLflow keeps pictures and audio: beside its SQLite file, or where its server says."""
         return (self.root / "mlflow-artifacts").resolve().as_uri() if self.mlflow_uri is None else ""
+
+    def shared_by(self, parts: int) -> Runtime:
+        """This runtime's workers and threads for each of that many processes at once, which draw no progress."""
+        workers, threads = max(1, self.workers // parts), max(1, self.torch_threads // parts)
+        return replace(self, workers=workers, torch_threads=threads, progress=False)
 
     def record(self) -> dict[str, str | int | None]:
         """What a record keeps of where it was made; no path or host name."""
