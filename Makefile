@@ -3,6 +3,9 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/de
 VENV := .venv
 STAMP := $(VENV)/.installed
 
+# Empty, it is as unset; where it is set, each of a run's processes would compile every package anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: run test lint format lock clean
 
 run: $(STAMP)  ## the main job: Table 1 from the embedded corpus
