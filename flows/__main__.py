@@ -21,12 +21,15 @@ from flows.options import (
     Device,
     Fused,
     Layout,
+    MonoCodec,
+    Noncommercial,
     Rows,
     Scale,
     Scheduler,
     Seed,
     ShardRoot,
     Soundfont,
+    StereoCodec,
     Tokenizer,
     Tracking,
     Weight,
@@ -70,6 +73,9 @@ def reproduce(
     clap: Clap = "auto",
     laion_checkpoint: Checkpoint = None,
     laion_tokenizer: Tokenizer = None,
+    mono_codec: MonoCodec = None,
+    stereo_codec: StereoCodec = None,
+    accept_noncommercial: Noncommercial = False,
 ) -> None:
     """Run the whole study: corpus to Table 1. What is already there is reused."""
     run(
@@ -93,6 +99,9 @@ def reproduce(
         clap=clap,
         laion_checkpoint=laion_checkpoint,
         laion_tokenizer=laion_tokenizer,
+        mono_codec=mono_codec,
+        stereo_codec=stereo_codec,
+        accept_noncommercial=accept_noncommercial,
     )
 
 
@@ -146,6 +155,9 @@ def plan(
     clap: Clap = "auto",
     laion_checkpoint: Checkpoint = None,
     laion_tokenizer: Tokenizer = None,
+    mono_codec: MonoCodec = None,
+    stereo_codec: StereoCodec = None,
+    accept_noncommercial: Noncommercial = False,
 ) -> None:
     """Say what `reproduce` would do: which results are there, which would be built."""
     run(
@@ -162,6 +174,9 @@ def plan(
         clap=clap,
         laion_checkpoint=laion_checkpoint,
         laion_tokenizer=laion_tokenizer,
+        mono_codec=mono_codec,
+        stereo_codec=stereo_codec,
+        accept_noncommercial=accept_noncommercial,
     )
 
 

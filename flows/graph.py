@@ -19,6 +19,7 @@ from tasks.embed import EmbedMispaired, EmbedNoise, EmbedWindows, Mixing
 from tasks.encode import EncodeWindows
 from tasks.fit_codec import FitCodec, codec_name
 from tasks.generate import GenerateCandidates
+from tasks.import_codec import ImportCodec
 from tasks.judge import CrossCheckFad, EmbedCandidates, MeasureClap, ScoreRow
 from tasks.pack import PackLatents
 from tasks.report import MakeReport, ReportRow
@@ -60,11 +61,13 @@ def whole(
 
 
 def code(study: Study, prepared: Prepared, recipe: CodecRecipe, make: Make) -> Coded:
-    """A codec, fitted where it is ours to fit, and the latents of the training windows and the prompts."""
-    codec = make(
-        FitCodec(recipe=recipe, windows=prepared.windows.train, first_windows=study.codec_windows, seed=study.seed)
-    )
-    train = make(EncodeWindows(windows=prepared.windows.train, codec=codec))
+    """A codec, fitted where none was brought, and the latents of the training windows and the prompts."""
+    windows, weights = prepared.windows.train, dict(study.brought).get(recipe)
+    if weights:
+        codec = make(ImportCodec(recipe=recipe, sha256=weights))
+    else:
+        codec = make(FitCodec(recipe=recipe, windows=windows, first_windows=study.codec_windows, seed=study.seed))
+    train = make(EncodeWindows(windows=windows, codec=codec))
     prompts = make(EncodeWindows(windows=prepared.windows.prompts, codec=codec))
     return Coded(
         codec=codec,

@@ -58,6 +58,15 @@ Tokenizer = Annotated[
     str | None, typer.Option(help="Folder with roberta-base's vocab.json and merges.txt, for LAION-CLAP.")
 ]
 Checkpoint = Annotated[str | None, typer.Option(help="A local LAION-CLAP checkpoint, needed at the paper's scale.")]
+MonoCodec = Annotated[
+    str | None, typer.Option(help="A mono codec: a folder of `codec fit`, or the released Music2Latent's checkpoint.")
+]
+StereoCodec = Annotated[
+    str | None, typer.Option(help="A stereo codec: a folder of `codec fit`, or the released CoDiCodec's checkpoint.")
+]
+Noncommercial = Annotated[
+    bool, typer.Option("--accept-noncommercial", help="Use released codecs, whose weights are CC BY-NC 4.0.")
+]
 
 
 def run(action: Callable[[StudyRequest], int], **values: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data_manifests.layouts import LAYOUTS, layout_named
-from flows.scales import CLAPS, SCALES, only_arms, study_at
+from flows.scales import CLAPS, SCALES, only_arms, study_at, with_codecs
 from flows.study import Study
 from models.arms import Arm
 from models.conditioning import Conditioning
 from tasks.artifact import Artifact
 from tasks.clap import LaionClapRecipe, laion_places
 from tasks.corpus import folder_corpus, joined_corpora
+from tasks.import_codec import BroughtCodec, brought_codec
 from tasks.runtime import Runtime, default_workers
 from tasks.soundfont import soundfont_digest
 from tasks.storage import check_writable
@@ -76,6 +78,13 @@ class StudyRequest(BaseModel):
     laion_tokenizer: str | None = Field(
         default=None, description="The folder with roberta-base's vocab.json and merges.txt."
     )
+    mono_codec: str | None = Field(
+        default=None, description="A fitted mono codec's folder, or Music2Latent's checkpoint; empty: the scale's own."
+    )
+    stereo_codec: str | None = Field(
+        default=None, description="A fitted stereo codec's folder, or CoDiCodec's checkpoint; empty: the scale's own."
+    )
+    accept_noncommercial: bool = Field(default=False, description="Use released weights under CC BY-NC.")
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
@@ -101,7 +110,17 @@ class StudyRequest(BaseModel):
             layouts=tuple((name, self._layout(place)) for place, name in enumerate(named)) or study.layouts,
             rule=replace(study.rule, weights=tuple(zip(named, self.weight, strict=True)) if self.weight else ()),
         )
+        study = with_codecs(study, self._codecs())
         return only_arms(study, self.arms) if self.arms else study
+
+    def _codecs(self) -> tuple[BroughtCodec, ...]:
+        """The codecs that were brought along, mono before stereo."""
+        places = ((self.mono_codec, True), (self.stereo_codec, False))
+        return tuple(
+            brought_codec(Path(place), mono=mono, accept_noncommercial=self.accept_noncommercial)
+            for place, mono in places
+            if place
+        )
 
     def _corpora(self) -> dict[str, Path]:
         """The user's folders by name; a single one has none. Two of one name are told apart by their place."""
@@ -146,6 +165,8 @@ class StudyRequest(BaseModel):
         asked += [("--soundfont", "FONT")] if self.soundfont else []
         asked += [("--layout", layout) for layout in self.layout]
         asked += [("--weight", f"{weight:g}") for weight in self.weight]
+        asked += [("--mono-codec", "CODEC")] if self.mono_codec else []
+        asked += [("--stereo-codec", "CODEC")] if self.stereo_codec else []
         return shlex.join(["stemwright", "reproduce", *chain.from_iterable(asked)])
 
     def runtime(self) -> Runtime:
@@ -170,7 +191,7 @@ class StudyRequest(BaseModel):
             torch_threads=cores,
             dask_scheduler=self.dask_scheduler,
             mlflow_uri=self.mlflow_uri,
-            local_files={digest: str(path) for digest, path in (*self._laion_files(), *self._soundfont_file())},
+            local_files={digest: str(path) for digest, path in self._local_files()},
         )
 
     def arms_at_once(self, runtime: Runtime) -> int:
@@ -181,6 +202,12 @@ class StudyRequest(BaseModel):
     def _laion(self) -> LaionClapRecipe | None:
         digests = [digest for digest, _ in self._laion_files()]
         return LaionClapRecipe(checkpoint_sha256=digests[0], tokenizer_sha256=digests[1]) if digests else None
+
+    def _local_files(self) -> Iterator[tuple[str, Path]]:
+        yield from self._laion_files()
+        yield from self._soundfont_file()
+        for codec in self._codecs():
+            yield codec.sha256, codec.path.resolve()
 
     def _laion_files(self) -> list[tuple[str, Path]]:
         """The checkpoint and the tokenizer's vocabulary with their digests; none where neither was given."""

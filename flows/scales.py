@@ -5,6 +5,7 @@ A smaller scale has its own recipes and so its own keys: its results can never b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from data_manifests.composer import EmbeddedCorpus
@@ -15,7 +16,7 @@ from models import music2latent, music2latent2
 from models.arms import ARMS, Arm, DenoiserRecipe, arm_named
 from models.bridge import BridgeRecipe
 from models.codec import CHUNK_SAMPLES
-from models.codecs import CodecRecipe
+from models.codecs import CodecRecipe, is_mono
 from models.dit import DiTRecipe
 from models.edm import EdmObjective
 from models.music2latent import Music2LatentRecipe
@@ -25,6 +26,7 @@ from models.spectral import SpectralRecipe
 from models.training import TrainingRecipe
 from models.unet import UNetRecipe
 from tasks.clap import LaionClapRecipe, laion_places, shipped_clap
+from tasks.import_codec import BroughtCodec
 
 WINDOW_SAMPLES = 15 * CHUNK_SAMPLES  # 10.24 s, 120 latent frames (design.md section 7)
 SCALES = ("tiny", "laptop", "gpu", "paper")
@@ -75,6 +77,18 @@ def only_arms(study: Study, names: tuple[str, ...]) -> Study:
     """The study with these arms alone, in the table's order. Raises ValueError for an unknown name."""
     wanted = {arm_named(name).name for name in names}
     return replace(study, arms=tuple(arm for arm in study.arms if arm.name in wanted))
+
+
+def with_codecs(study: Study, brought: Sequence[BroughtCodec]) -> Study:
+    """The study with these codecs in place of its own mono or stereo one, and nothing else changed."""
+    given = {is_mono(codec.recipe): codec.recipe for codec in brought}
+
+    def changed(recipe: DenoiserRecipe) -> DenoiserRecipe:
+        start = changed(recipe.start) if recipe.start else None
+        return replace(recipe, codec=given.get(is_mono(recipe.codec), recipe.codec), start=start)
+
+    arms = tuple(replace(arm, denoiser=changed(arm.denoiser)) for arm in study.arms)
+    return replace(study, arms=arms, brought=tuple((codec.recipe, codec.sha256) for codec in brought))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from data_manifests.composer import EmbeddedCorpus
 from data_manifests.pairs import PairRule
 from metrics.protocol import Protocol
 from models.arms import Arm
+from models.codecs import CodecRecipe
 from models.small_clap import SmallClapRecipe
 from tasks.artifact import Artifact
 from tasks.clap import LaionClapRecipe, ShippedClapRecipe
@@ -24,7 +25,7 @@ class Study:
 
     The protocol's embedding space is filled in by whoever scores: only the fitted CLAP has an identity. `layouts`
     names the layout of each corpus of the user's (None: recognised). A `fused` study keeps no training windows: they
-    are cut again by every stage that hears them.
+    are cut again by every stage that hears them. `brought` codecs are not fitted: their weights have these digests.
     """
 
     scale: str
@@ -41,6 +42,7 @@ class Study:
     layouts: tuple[tuple[str, str | None], ...] = (("", None),)
     soundfont_sha256: str | None = None
     fused: bool = False
+    brought: tuple[tuple[CodecRecipe, str], ...] = ()
 
     @property
     def candidates(self) -> int:

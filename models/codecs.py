@@ -43,6 +43,17 @@ def preset(codec: str, size: str) -> TrainedRecipe:
     return sizes[size]
 
 
+def is_mono(recipe: CodecRecipe) -> bool:
+    """Whether a codec has one audio channel."""
+    match recipe:
+        case SpectralRecipe(audio_channels=channels) | Music2Latent2Recipe(audio_channels=channels):
+            return channels == 1
+        case Music2LatentRecipe() | PretrainedMusic2LatentRecipe():
+            return True
+        case PretrainedCoDiCodecRecipe():
+            return False
+
+
 def build_codec(recipe: CodecRecipe, state: dict[str, Tensor], *, weights_sha256: str) -> Codec:
     """The frozen codec of a recipe with fitted or released weights, ready to encode."""
     match recipe:

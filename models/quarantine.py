@@ -22,7 +22,8 @@ def require_acceptance(package: str, accepted: bool) -> None:
     """Refuse weights that may not be used commercially until the user has said so."""
     if not accepted:
         raise NoncommercialError(
-            f"the weights of {package} are CC BY-NC 4.0; set accept_noncommercial=True if your use is noncommercial"
+            f"the weights of {package} are CC BY-NC 4.0; if your use is, too, accept them: --accept-noncommercial, "
+            "or accept_noncommercial=True in the recipe"
         )
 
 

@@ -14,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 from flows import codec_work
 from flows.__main__ import app
+from flows.request import StudyRequest
+from flows.scales import study_at
 from models.codec import LatentClip
 from models.spectral import SpectralCodec, SpectralRecipe
 from tasks import codec_checks
@@ -21,6 +23,8 @@ from tasks.audio import write_flac
 from tasks.audio_folder import AudioFile
 from tasks.fit_codec import load_codec
 from tasks.fit_codec_on_audio import FitCodecOnAudio
+from tasks.import_codec import ImportCodec
+from tasks.store import Store
 
 
 def run(*arguments: str) -> Result:
@@ -54,6 +58,28 @@ def test_a_fitted_codec_is_a_folder_of_weights_recipe_and_record(place: Path) ->
     record = json.loads((place / "mono" / "record.json").read_text())
     assert codec.spec.name == "spectral-mono"
     assert record["files"]["codec.safetensors"]["sha256"] == codec.spec.weights_sha256
+
+
+def test_a_study_takes_a_codec_that_was_fitted_before(place: Path, tmp_path: Path) -> None:
+    request = StudyRequest(scale="tiny", mono_codec=str(place / "mono"), workspace=str(tmp_path))
+    study, runtime = request.study(), request.runtime()
+    mono, *stereo = (arm.denoiser.codec for arm in study.arms)
+    assert mono == SpectralRecipe(audio_channels=1)
+    assert [arm.denoiser.codec for arm in study_at("tiny").arms[1:]] == stereo
+    made = Store(tmp_path / "artifacts").build(ImportCodec(recipe=mono, sha256=dict(study.brought)[mono]), runtime)
+    assert load_codec(made.location).spec == load_codec(str(place / "mono")).spec
+
+
+def test_a_codec_of_the_other_channels_or_of_no_folder_is_refused(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="spectral, mono, and a stereo codec is wanted there; give it as --mono-codec"):
+        StudyRequest(scale="tiny", stereo_codec=str(place / "mono")).study()
+    with pytest.raises(ValueError, match="no codec at"):
+        StudyRequest(scale="tiny", stereo_codec=str(tmp_path / "absent")).study()
+    with pytest.raises(ValueError, match=r"has no codec\.json and no codec\.safetensors"):
+        StudyRequest(scale="tiny", stereo_codec=str(tmp_path)).study()
+    (tmp_path / "released.pt").touch()
+    with pytest.raises(ValueError, match="--accept-noncommercial"):
+        StudyRequest(scale="tiny", stereo_codec=str(tmp_path / "released.pt")).study()
 
 
 def test_the_same_command_again_trains_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,18 +236,18 @@ def counted(call: Callable[..., Any], seen: list[int]) -> Callable[..., Any]:
 def test_an_imported_codec_loads_like_a_fitted_one(codicodec_checkpoint: Path, tmp_path: Path, seeds: Seeds) -> None:
     recipe, digest = PretrainedCoDiCodecRecipe(accept_noncommercial=True), file_sha256(codicodec_checkpoint)
     runtime = Runtime(workspace=str(tmp_path), local_files={digest: str(codicodec_checkpoint)})
-    told = ImportCodec(recipe=recipe, checkpoint_sha256=digest).run(tmp_path, runtime)
+    told = ImportCodec(recipe=recipe, sha256=digest).run(tmp_path, runtime)
     codec = load_codec(str(tmp_path))
-    assert told == {"checkpoint": digest, "weights": codec.spec.weights_sha256}
-    assert load_metadata(tmp_path / "codec.safetensors") == {"checkpoint_sha256": digest}
+    assert told == {"source": digest, "weights": codec.spec.weights_sha256}
+    assert load_metadata(tmp_path / "codec.safetensors") == {"source_sha256": digest}
     assert codec.encode(torch.zeros(1, 2, 9)).latent_BCT.isfinite().all()
     with pytest.raises(NoncommercialError):
-        ImportCodec(recipe=PretrainedCoDiCodecRecipe(), checkpoint_sha256=digest).run(tmp_path, runtime)
+        ImportCodec(recipe=PretrainedCoDiCodecRecipe(), sha256=digest).run(tmp_path, runtime)
     with pytest.raises(ValueError, match="no local file"):
-        ImportCodec(recipe=recipe, checkpoint_sha256="0" * 64).run(tmp_path, runtime)
+        ImportCodec(recipe=recipe, sha256="0" * 64).run(tmp_path, runtime)
     swapped = Runtime(workspace=str(tmp_path), local_files={"0" * 64: str(codicodec_checkpoint)})
     with pytest.raises(ValueError, match="give the same file"):
-        ImportCodec(recipe=recipe, checkpoint_sha256="0" * 64).run(tmp_path, swapped)
+        ImportCodec(recipe=recipe, sha256="0" * 64).run(tmp_path, swapped)
 
 
 def test_the_quarantine_restores_what_the_packages_change() -> None:
