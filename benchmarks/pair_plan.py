@@ -3,13 +3,15 @@
     python benchmarks/pair_plan.py [--tracks 20000] [--stems 8] [--seconds 240] [--rows 1000000] [--segments 4]
 
 Prints the seconds and the peak memory of each part. The catalogue itself (Python objects) is part of the memory.
+Then both go to disk, and another process reads what a worker needs for a shard: 1,000 rows and their tracks.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,8 +19,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data_manifests.pairs import PairPlan, PairRule
-from data_manifests.schema import RATE_HZ, ROLES, Stem, StemFile, Track
+from data_manifests.pairs import PairPlan, PairRange, PairRule
+from data_manifests.schema import RATE_HZ, ROLES, Catalogue, Stem, StemFile, Track
+from tasks.catalogue_file import read_tracks, write_catalogue
+from tasks.plan_file import PAIRS_FILE, read_plan, write_plan
 
 WINDOW_SAMPLES = 491_520  # 10.24 s (design.md section 7)
 MEAN_HEARD_S, MEAN_SILENT_S = 15.0, 20.0  # many changes: real stems are heard for 14 % of the time, in fewer pieces
@@ -28,8 +32,12 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     for name, default in (("tracks", 20_000), ("stems", 8), ("seconds", 240), ("rows", 1_000_000), ("segments", 4)):
         asked.add_argument(f"--{name}", type=int, default=default)
+    asked.add_argument("--shard-of", help=argparse.SUPPRESS)  # the process that reads as a worker does
     sizes = asked.parse_args()
     clock = Clock()
+    if sizes.shard_of:
+        read_shard_rows(Path(sizes.shard_of), clock)
+        return
     tracks = tuple(made_track(index, sizes.stems, sizes.seconds) for index in range(sizes.tracks))
     clock.say("catalogue", f"{len(tracks):,} tracks as objects")
     plan = PairPlan(tracks, PairRule(window_samples=WINDOW_SAMPLES, style_segments=sizes.segments))
@@ -42,6 +50,21 @@ def main() -> None:
     for index in range(0, sizes.rows, sizes.rows // 1000):
         plan.pair(index)
     clock.say("pair", "1,000 single rows")
+    with tempfile.TemporaryDirectory() as folder:
+        write_catalogue(Catalogue(tracks=tracks, quarantined=(), left_out=()), Path(folder))
+        clock.say("catalogue", "written")
+        write_plan(plan, PairRange(split="train", first=0, stop=sizes.rows), Path(folder))
+        clock.say("plan", f"written, {(Path(folder) / PAIRS_FILE).stat().st_size / 1e6:.0f} MB")
+        del plan, tracks, rows
+        subprocess.run([sys.executable, __file__, "--shard-of", folder], check=True)
+
+
+def read_shard_rows(folder: Path, clock: Clock) -> None:
+    """What `tasks.window_source` reads for one shard."""
+    clock.say("worker", "started")
+    planned = read_plan(folder, PairRange(split="train", first=5_000, stop=6_000))
+    tracks = read_tracks(folder, {pair.track_id for pair in planned.pairs})
+    clock.say("worker", f"{len(planned.pairs):,} rows and {len(tracks):,} tracks read")
 
 
 class Clock:
@@ -102,8 +125,9 @@ def made_stem(track: int, number: int, seconds: int, rng: np.random.Generator) -
 
 
 def peak_mb() -> float:
-    """The greatest resident size of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
+    """The greatest resident size of this process so far; Linux counts it anew for a started program."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024.0
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ def _laptop(seed: int) -> Study:
         unet=UNetRecipe(base=64, multipliers=(1, 2, 2), blocks=1, attention_levels=(2, 3), embedding=256),
         dit=DiTRecipe(width=256, layers=4, heads=4, noise_width=256, frames_per_token=4),
         objective=EdmObjective(),
-        unet_training=_steps(680, seed=seed, batch_size=16),
+        unet_training=_steps(680, seed=seed, batch_size=16, learning_rate=3e-3),
         dit_training=_steps(640, seed=seed, batch_size=16),
         consistency_training=_steps(180, seed=seed, batch_size=16, learning_rate=3e-4),
         bridge=BridgeRecipe(width=256, blocks=4, training=_steps(400, seed=seed, batch_size=256)),
