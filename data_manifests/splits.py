@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 
 from data_manifests.schema import SPLITS
 
 
 def assign_splits(
-    group_ids: Iterable[str], heldout_fraction: float, seed: int, fixed: Mapping[str, str] | None = None
+    corpus_of: Mapping[str, str], heldout_fraction: float, seed: int, fixed: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Group -> "train" or "heldout", with at least one group in each.
+    """Group -> "train" or "heldout", with at least one group in each; `corpus_of` gives each group's corpus.
 
     `fixed` keeps what a corpus says itself; the other groups are held out in the order of a hash of (seed, group)
-    until `heldout_fraction` of all is reached, so that a group's place depends on no other group's name.
+    until `heldout_fraction` of their corpus is reached: no corpus is held out whole, and a group's place in the order
+    depends on no other group's name.
     """
-    groups = sorted(set(group_ids))
-    fixed = {group: split for group, split in (fixed or {}).items() if group in groups}
+    groups = sorted(corpus_of)
+    fixed = {group: split for group, split in (fixed or {}).items() if group in corpus_of}
     _check(groups, heldout_fraction, fixed)
     free = sorted((group for group in groups if group not in fixed), key=lambda group: _hash(seed, group))
-    wanted = min(max(round(heldout_fraction * len(groups)), 1), len(groups) - 1)
-    already = sum(split == "heldout" for split in fixed.values())
-    heldout = set(free[: max(wanted - already, 0)])
+    heldout = {group for group, split in fixed.items() if split == "heldout"}
+    for corpus in sorted(set(corpus_of.values())):
+        own = {group for group in groups if corpus_of[group] == corpus}
+        wanted = min(round(heldout_fraction * len(own)), len(own) - 1) - len(own & heldout)
+        heldout.update([group for group in free if group in own][: max(wanted, 0)])
+    heldout.update([] if heldout else free[:1])
     splits = {group: fixed.get(group, "heldout" if group in heldout else "train") for group in groups}
     missing = [split for split in SPLITS if split not in splits.values()]
     if missing:

@@ -47,7 +47,8 @@ def build_catalogue(
             unusable.append(Quarantined(path=track.id, reason=reason))
     if not tracks:
         raise ValueError(_nothing_usable(root, [*unusable, *quarantined]))
-    splits = assign_splits((track.group_id for track in tracks), heldout_fraction, seed, _fixed_splits(listing.tracks))
+    corpus_of = {track.group_id: track.corpus for track in reversed(tracks)}  # a group counts where it is met first
+    splits = assign_splits(corpus_of, heldout_fraction, seed, _fixed_splits(listing.tracks))
     return Catalogue(
         tracks=tuple(replace(track, split=splits[track.group_id]) for track in tracks),
         quarantined=quarantined,

@@ -161,30 +161,47 @@ def test_a_song_json_that_makes_no_sense_leaves_its_song_out_with_the_reason(son
     assert all(reason.startswith("a/song.json: ") and message in reason for reason in left_out.values())
 
 
+def of_one_corpus(groups):
+    return dict.fromkeys(groups, "c")
+
+
 def test_no_group_is_in_two_splits_and_both_splits_have_one():
     for count in (2, 3, 10, 97):
         groups = [f"song {i}" for i in range(count)]
-        splits = assign_splits(groups * 3, 0.2, seed=0)
+        splits = assign_splits(of_one_corpus(groups), 0.2, seed=0)
         heldout = sum(split == "heldout" for split in splits.values())
         assert set(splits) == set(groups) and heldout == max(round(0.2 * count), 1)
-        assert splits == assign_splits(reversed(groups), 0.2, seed=0)
-    assert assign_splits(groups, 0.2, seed=1) != splits
+        assert splits == assign_splits(of_one_corpus(reversed(groups)), 0.2, seed=0)
+    assert assign_splits(of_one_corpus(groups), 0.2, seed=1) != splits
+
+
+def test_every_corpus_gives_its_share_of_held_out_songs():
+    corpus_of = {
+        f"{corpus}/{song}": corpus for corpus, count in (("a", 4), ("b", 20), ("c", 1)) for song in range(count)
+    }
+    for seed in range(30):
+        splits = assign_splits(corpus_of, 0.5, seed, fixed={"b/0": "train"})
+        heldout = [corpus_of[group] for group, split in splits.items() if split == "heldout"]
+        assert (heldout.count("a"), heldout.count("b"), heldout.count("c")) == (2, 10, 0)
 
 
 def test_what_the_corpus_fixes_stays_and_the_rest_fills_up():
-    splits = assign_splits("abcd", 0.5, seed=0, fixed={"a": "heldout", "b": "heldout", "z": "train"})
+    splits = assign_splits(of_one_corpus("abcd"), 0.5, seed=0, fixed={"a": "heldout", "b": "heldout", "z": "train"})
     assert splits == {"a": "heldout", "b": "heldout", "c": "train", "d": "train"}
-    crowded = assign_splits("abcdef", 0.2, seed=0, fixed=dict.fromkeys("abc", "heldout"))
+    crowded = assign_splits(of_one_corpus("abcdef"), 0.2, seed=0, fixed=dict.fromkeys("abc", "heldout"))
     assert [group for group, split in crowded.items() if split == "heldout"] == ["a", "b", "c"]
-    assert set(assign_splits("ab", 0.9, seed=0, fixed={"a": "heldout"}).values()) == {"train", "heldout"}
+    assert set(assign_splits(of_one_corpus("ab"), 0.9, seed=0, fixed={"a": "heldout"}).values()) == {
+        "train",
+        "heldout",
+    }
 
 
 def test_songs_that_cannot_be_split_say_why():
     with pytest.raises(ValueError, match="at least 2"):
-        assign_splits(["only"], 0.2, seed=0)
+        assign_splits({"only": "c"}, 0.2, seed=0)
     with pytest.raises(ValueError, match="none is left for 'heldout'"):
-        assign_splits("ab", 0.2, seed=0, fixed={"a": "train", "b": "train"})
+        assign_splits(of_one_corpus("ab"), 0.2, seed=0, fixed={"a": "train", "b": "train"})
     with pytest.raises(ValueError, match="between 0 and 1"):
-        assign_splits("ab", 1.0, seed=0)
+        assign_splits(of_one_corpus("ab"), 1.0, seed=0)
     with pytest.raises(ValueError, match="unknown split 'test'"):
-        assign_splits("ab", 0.5, seed=0, fixed={"a": "test"})
+        assign_splits(of_one_corpus("ab"), 0.5, seed=0, fixed={"a": "test"})

@@ -173,16 +173,16 @@ def test_real_songs_give_a_table_and_a_corrupt_stem_is_reported(tmp_path: Path) 
 @pytest.mark.timeout(900)
 def test_two_corpora_with_weights_go_fused_through_a_bucket_to_a_table(tmp_path: Path, s3: Any) -> None:
     workspace, corpora = tmp_path / "workspace", []
-    for seed, name in enumerate(("north", "south")):
+    for seed, name in enumerate(("one", "two")):
         corpora += ["--corpus", str(noisy_songs(tmp_path / name, seed))]
     arm = ("--arms", "+DiT", "--conditionings", "CLAP_A,ctx", "--conditionings", "uncond")
     places = ("--shard-root", "s3://windows/study", "--workspace", str(workspace))
     done = stemwright("reproduce", *TINY, *corpora, "--weight", "3", "--weight", "1", "--fused", *arm, *places)
     assert done.returncode == 0, done.stderr
-    table = read_scores_parquet(workspace / "reports" / "tiny-north+south-seed0" / "scores.parquet")
+    table = read_scores_parquet(workspace / "reports" / "tiny-one+two-seed0" / "scores.parquet")
     assert table.cell("+DiT", "CLAP_A,ctx", "apa") is not None
     plans = [pl.read_parquet(path) for path in workspace.glob("artifacts/plan/*/pairs.parquet")]
-    training = next(plan for plan in plans if plan["track_id"].str.starts_with("north").mean() == 0.75)
+    training = next(plan for plan in plans if plan["track_id"].str.starts_with("one").mean() == 0.75)
     assert training.height == 16
     keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket="windows")["Contents"]]
     assert {key.split("/")[1] for key in keys} >= {"windows", "encode"}
