@@ -12,7 +12,7 @@ from models.conditioning import ClapSource, Conditioning
 from models.consistency import ConsistencyObjective
 from models.dit import DiTRecipe
 from models.edm import EdmObjective
-from models.sampling import ConsistencySampler, Guidance, HeunSampler
+from models.sampling import ConsistencySampler, Guidance, HeunSampler, Sampler
 from models.training import TrainingRecipe
 from models.unet import UNetRecipe
 
@@ -43,7 +43,7 @@ class Arm:
     differs_by: str
     denoiser: DenoiserRecipe
     bridge: BridgeRecipe | None
-    sampler: HeunSampler | ConsistencySampler
+    sampler: Sampler
     guidance: Guidance
     pseudo_stereo: float | None
     conditionings: tuple[Conditioning, ...]

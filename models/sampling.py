@@ -12,13 +12,14 @@ from torch import Tensor
 from models.conditioning import Conditions
 from models.consistency import FIVE_LEVELS, consistency_chain
 from models.denoiser import Denoiser
-from models.edm import Denoise, ancestral, euler, heun, karras_levels
+from models.edm import Denoise, ancestral, dpm_multistep, euler, heun, karras_levels
 from models.guidance import Guidance, GuidanceKind, guided
 
 __all__ = [
     "PSEUDO_STEREO_STRENGTH",
     "AncestralSampler",
     "ConsistencySampler",
+    "DpmSampler",
     "EulerSampler",
     "Guidance",
     "GuidanceKind",
@@ -62,6 +63,11 @@ class EulerSampler(_OdeSampler):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DpmSampler(_OdeSampler):
+    """DPM-Solver++(2M), the deterministic multistep solver of second order: `steps` evaluations."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AncestralSampler(_OdeSampler):
     """Stochastic steps of first order; steadier for a briefly trained denoiser that the ODE inflates."""
 
@@ -81,7 +87,7 @@ class ConsistencySampler:
             raise ValueError(f"consistency levels must fall and stay at or above {self.sigma_min}, got {self.levels}")
 
 
-Sampler = HeunSampler | EulerSampler | AncestralSampler | ConsistencySampler
+Sampler = HeunSampler | EulerSampler | DpmSampler | AncestralSampler | ConsistencySampler
 
 
 @torch.no_grad()
@@ -163,6 +169,8 @@ def run_sampler(
             return heun(denoise, x, levels)
         case EulerSampler():
             return euler(denoise, x, levels)
+        case DpmSampler():
+            return dpm_multistep(denoise, x, levels)
         case AncestralSampler():
             return ancestral(denoise, x, levels, noise=noise, eta=sampler.eta)
         case ConsistencySampler():

@@ -15,7 +15,7 @@ from torch import Tensor
 from models.batch import LatentSet, restore, standardise
 from models.codec import Codec, LatentClip
 from models.conditioning import ClapSource, Conditioning, Conditions
-from models.sampling import ConsistencySampler, Guidance, HeunSampler, pseudo_stereo, sample_latents
+from models.sampling import Guidance, Sampler, pseudo_stereo, sample_latents
 from tasks.artifact import Artifact
 from tasks.audio import flac_bytes
 from tasks.cluster import Resident, fan_out, resident_model
@@ -44,7 +44,7 @@ class GenerateCandidates(Step):
     prompts: Artifact
     windows: Artifact
     conditioning: Conditioning
-    sampler: HeunSampler | ConsistencySampler
+    sampler: Sampler
     guidance: Guidance
     pseudo_stereo: float | None
     samples: int

@@ -1,4 +1,4 @@
-"""EDM against closed forms: preconditioning, noise levels, solvers on a Gaussian whose denoiser is known."""
+"""EDM against closed forms: preconditioning, noise levels, solvers on targets whose denoiser is known."""
 
 from __future__ import annotations
 
@@ -6,10 +6,22 @@ import math
 
 import pytest
 import torch
+from torch.distributions import Normal
 
-from models.edm import EdmObjective, ancestral, edm_scales, euler, heun, karras_levels, precondition
+from models.edm import (
+    EdmObjective,
+    ancestral,
+    dpm_multistep,
+    edm_scales,
+    euler,
+    heun,
+    karras_levels,
+    precondition,
+)
 
 MEAN, VARIANCE = 0.3, 0.25
+MODES, SHARES, MODE_VARIANCE = (-1.0, 0.5), (0.3, 0.7), 0.04
+SOLVERS = [(heun, 40), (dpm_multistep, 40), (euler, 200), (ancestral, 1000)]  # and the steps that each needs
 
 
 def gaussian_denoiser(noisy, sigma_B):
@@ -18,9 +30,23 @@ def gaussian_denoiser(noisy, sigma_B):
     return (VARIANCE * noisy + sigma_B[:, None] ** 2 * MEAN) / total
 
 
+def mixture_denoiser(noisy, sigma_B):
+    """E[y | x] for y of the mixture of N(MODES, MODE_VARIANCE) in SHARES, x = y + sigma n."""
+    total = MODE_VARIANCE + sigma_B[:, None] ** 2
+    modes = noisy.new_tensor(MODES)
+    belongs = (noisy.new_tensor(SHARES).log() - (noisy - modes) ** 2 / (2 * total)).softmax(1)
+    return (belongs * (MODE_VARIANCE * noisy + sigma_B[:, None] ** 2 * modes) / total).sum(1, keepdim=True)
+
+
 def exact_end(x, sigma):
     """The end at sigma = 0 of the probability-flow trajectory through x."""
     return MEAN + (x - MEAN) * math.sqrt(VARIANCE / (VARIANCE + sigma**2))
+
+
+def mixture_rank(x, sigma):
+    """P(y + sigma n <= x) for y of the mixture; a flow in one dimension keeps it, for trajectories never cross."""
+    at_modes = Normal(x.new_tensor(MODES), math.sqrt(MODE_VARIANCE + sigma**2)).cdf(x)
+    return (x.new_tensor(SHARES) * at_modes).sum(1)
 
 
 @pytest.fixture
@@ -78,6 +104,50 @@ def test_euler_error_shrinks_linearly(start_BD):
     assert errors[1] / errors[2] == pytest.approx(2, rel=0.15)
 
 
+def test_dpm_multistep_error_shrinks_quadratically(start_BD):
+    errors = [end_error(dpm_multistep, start_BD, steps) for steps in (40, 80, 160)]
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.15)
+    assert errors[1] / errors[2] == pytest.approx(4, rel=0.15)
+
+
+@pytest.mark.parametrize(("solver", "order"), [(heun, 2), (dpm_multistep, 2), (euler, 1)])
+def test_error_on_a_mixture_shrinks_with_the_order_of_the_solver(start_BD, solver, order):
+    def rank_error(steps):
+        levels = karras_levels(steps, sigma_min=1e-5, sigma_max=10.0, rho=7.0)
+        end_BD = solver(mixture_denoiser, start_BD, levels)
+        return (mixture_rank(end_BD, 0.0) - mixture_rank(start_BD, 10.0)).abs().max().item()
+
+    errors = [rank_error(steps) for steps in (80, 160, 320)]
+    assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.15)
+    assert errors[1] / errors[2] == pytest.approx(2**order, rel=0.15)
+
+
+def test_dpm_multistep_matches_its_equations_on_uneven_levels():
+    """Lu et al. 2022, algorithm 2 in its own symbols: lambda = -log sigma, h its steps, r their ratios."""
+    x_B, levels = torch.tensor([[3.0], [-1.0]], dtype=torch.float64), (4.0, 1.5, 1.0, 0.0)
+    d = [torch.full((2, 1), value, dtype=torch.float64) for value in (0.7, -0.2, 0.4)]
+    h = [math.log(4.0 / 1.5), math.log(1.5 / 1.0)]
+    first = 1.5 / 4.0 * x_B - math.expm1(-h[0]) * d[0]
+    r = h[0] / h[1]
+    second = 1.0 / 1.5 * first - math.expm1(-h[1]) * ((1 + 1 / (2 * r)) * d[1] - 1 / (2 * r) * d[0])
+    told = iter(d)
+    torch.testing.assert_close(dpm_multistep(lambda *_: next(told), x_B, levels[:-1]), second)
+    told = iter(d)
+    torch.testing.assert_close(dpm_multistep(lambda *_: next(told), x_B, levels), d[2], rtol=0, atol=0)
+
+
+def test_dpm_multistep_evaluates_once_a_step(start_BD):
+    calls = []
+
+    def counted(noisy, sigma_B):
+        calls.append(float(sigma_B[0]))
+        return gaussian_denoiser(noisy, sigma_B)
+
+    levels = karras_levels(30, sigma_min=0.002, sigma_max=80.0, rho=7.0)
+    dpm_multistep(counted, start_BD, levels)
+    assert calls == pytest.approx(levels[:-1])
+
+
 def test_heun_evaluates_twice_a_step_but_once_in_the_last(start_BD):
     calls = []
 
@@ -95,15 +165,30 @@ def test_ancestral_sampling_without_fresh_noise_is_euler(start_BD):
     torch.testing.assert_close(still, euler(gaussian_denoiser, start_BD, levels))
 
 
-@pytest.mark.parametrize(("solver", "steps"), [(heun, 40), (euler, 200), (ancestral, 1000)])
-def test_samples_have_the_moments_of_the_target(solver, steps):
+def sampled(solver, steps, denoise):
+    """20,000 samples (B, 1) of the target that `denoise` knows."""
     generator = torch.Generator().manual_seed(1)
     levels = karras_levels(steps, sigma_min=0.002, sigma_max=80.0, rho=7.0)
     start = 80 * torch.randn(20_000, 1, generator=generator)
     fresh = {"noise": lambda: torch.randn(20_000, 1, generator=generator)} if solver is ancestral else {}
-    samples = solver(gaussian_denoiser, start, levels, **fresh)
+    return solver(denoise, start, levels, **fresh)
+
+
+@pytest.mark.parametrize(("solver", "steps"), SOLVERS)
+def test_samples_have_the_moments_of_the_target(solver, steps):
+    samples = sampled(solver, steps, gaussian_denoiser)
     assert samples.mean().item() == pytest.approx(MEAN, abs=0.02)
     assert samples.var().item() == pytest.approx(VARIANCE, rel=0.05)
+
+
+@pytest.mark.parametrize(("solver", "steps"), SOLVERS)
+def test_samples_fill_each_mode_of_a_mixture_by_its_share_and_width(solver, steps):
+    samples = sampled(solver, steps, mixture_denoiser)
+    middle = sum(MODES) / 2
+    for mode, share, inside in zip(MODES, SHARES, (samples < middle, samples > middle), strict=True):
+        assert inside.float().mean().item() == pytest.approx(share, abs=0.015)
+        assert samples[inside].mean().item() == pytest.approx(mode, abs=0.01)
+        assert samples[inside].var().item() == pytest.approx(MODE_VARIANCE, rel=0.1)
 
 
 def test_loss_of_the_best_network_is_the_posterior_variance():

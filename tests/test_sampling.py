@@ -9,20 +9,29 @@ from models.conditioning import ClapSource, Conditioning, Conditions
 from models.consistency import ConsistencyObjective
 from models.denoiser import build_denoiser
 from models.dit import DiTRecipe
-from models.edm import EdmObjective
+from models.edm import EdmObjective, dpm_multistep, euler, heun
 from models.sampling import (
     AncestralSampler,
     ConsistencySampler,
+    DpmSampler,
     EulerSampler,
     Guidance,
     HeunSampler,
     pseudo_stereo,
+    run_sampler,
     sample_latents,
     vary,
 )
 from models.unet import UNetRecipe
+from tasks.recipes import dump_recipe, load_recipe
 
-SAMPLERS = [HeunSampler(steps=4), EulerSampler(steps=4), AncestralSampler(steps=4), ConsistencySampler()]
+SAMPLERS = [
+    HeunSampler(steps=4),
+    EulerSampler(steps=4),
+    DpmSampler(steps=4),
+    AncestralSampler(steps=4),
+    ConsistencySampler(),
+]
 NETWORKS = [
     DiTRecipe(width=16, layers=1, heads=2, noise_width=16, frames_per_token=2),
     UNetRecipe(base=16, multipliers=(1, 2), blocks=1, attention_levels=(2,), embedding=16),
@@ -95,6 +104,35 @@ def test_a_candidate_is_a_function_of_its_seed(make_denoiser, conditions, sample
     assert torch.equal(first, draw(1, 2, 3))
     torch.testing.assert_close(first[:2], second[:2])
     assert (first[2] - second[2]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("sampler", "solver"), [(HeunSampler(), heun), (EulerSampler(), euler), (DpmSampler(), dpm_multistep)]
+)
+def test_a_deterministic_sampler_runs_its_own_solver_over_its_levels(sampler, solver):
+    start, levels = torch.ones(2, 4, 8), sampler.levels
+
+    def denoise(noisy, sigma_B):
+        return noisy / (1 + sigma_B[:, None, None] ** 2)
+
+    found = run_sampler(sampler, denoise, start, levels, noise=lambda: torch.full_like(start, torch.nan))
+    assert torch.equal(found, solver(denoise, start, levels))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: type(sampler).__name__)
+def test_outside_the_interval_a_candidate_costs_one_evaluation_a_call(make_denoiser, conditions, sampler):
+    denoiser, calls = make_denoiser(), []
+    denoiser.register_forward_pre_hook(lambda _, told: calls.append((float(told[1][0]), len(told[0]))))
+    guidance = Guidance(context=2.0, clap=2.0, interval=(0.1, 10.0))
+    sample_latents(denoiser, conditions, sampler=sampler, guidance=guidance, generators=generators(1, 2, 3))
+    assert calls == [(sigma, 6 if 0.1 < sigma <= 10.0 else 3) for sigma, _ in calls]
+    assert {rows for _, rows in calls} == {3, 6}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: type(sampler).__name__)
+def test_a_sampler_and_its_guidance_are_read_back_as_written(sampler):
+    guidance = Guidance(interval=(0.2, 5.0), rescale=0.7)
+    assert load_recipe(dump_recipe((sampler, guidance))) == (sampler, guidance)
 
 
 def test_global_generator_is_left_alone(make_denoiser, conditions):
