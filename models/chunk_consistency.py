@@ -21,6 +21,9 @@ class ChunkConsistencyModel(nn.Module):
 
     Patchifier with cross-connections at every level, transformer over [map | summaries | registers] of up to two
     chunks, unpatchifier with skips. Zero-initialised residuals, modulation and head: at first f is c_skip x.
+
+    Drawn: patchifier, cross-connections, causal mask over adjacent chunks, unpatchifier. Borrowed: summaries (which the
+    drawing leaves out) and registers in the transformer, skips, gains, scaled norms, sums over sqrt 2, the zero start.
     """
 
     def __init__(self, geometry: ChunkGeometry, *, condition_width: int) -> None:

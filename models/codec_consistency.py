@@ -1,4 +1,8 @@
-"""Consistency models over spectrogram chunks: noise levels, scalings, schedule, loss (codecs.md A.0, A.1, E.2)."""
+"""Consistency models over spectrogram chunks: noise levels, scalings, schedule, loss (codecs.md A.0, A.1, E.2).
+
+Everything is Music2Latent's, read in its code, but for the noise level of each chunk: CoDiCodec's, and needed where two
+chunks of unequal noise are decoded together. Log-normal levels as a choice are ours.
+"""
 
 from __future__ import annotations
 

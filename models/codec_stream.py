@@ -1,7 +1,8 @@
 """Stereo audio decoded and encoded chunk by chunk, as it comes: a chunk is pushed, a chunk is returned.
 
 Every chunk gets two denoising passes although the network runs once per chunk, because each run refines one chunk
-while it first draws the next (Music2Latent2's inference figure; codecs.md A.2, E.3).
+while it first draws the next (stated and drawn by Music2Latent2; codecs.md A.2, E.3). Borrowed from CoDiCodec: how much
+noise the waiting chunk gets. Ours: no dummy chunk at either end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""The transformer of the summary-embedding codec: block-causal over chunks, scaled by the noise level."""
+"""The transformer of the summary-embedding codec: block-causal over chunks, scaled by the noise level.
+
+Drawn in Music2Latent2's figures: a transformer, causal over chunks. Borrowed from CoDiCodec: norms and their scale by
+the noise level, normalised queries and keys, the gated MLP, learned positions. Ours: one attention call per chunk
+instead of a mask, and how weights start where they are not zero.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,10 @@ from models.training import Precision
 
 @dataclass(frozen=True, kw_only=True)
 class Music2LatentRecipe:
-    """All that determines a trained Music2Latent-type codec, apart from its data. `batch` counts crops of one chunk."""
+    """All that determines a trained Music2Latent-type codec, apart from its data. `batch` counts crops of one chunk.
+
+    Read in the released code: all sizes of BASE, steps, batch, rate, exponent. Ours: the other presets.
+    """
 
     channels: tuple[int, ...]
     attends: tuple[bool, ...]

@@ -1,7 +1,8 @@
 """A trainable stereo codec of the Music2Latent2 type: summary embeddings and a two-chunk consistency decoder.
 
-Its structure is that of the paper's figures where they show it and of CoDiCodec where they do not (codecs.md A.2,
-A.3, E.1): chunk, widths, steps and the prompt's noise level of Music2Latent2 itself were never published.
+Its code, weights and sizes were never published. The docstrings of its parts therefore say of every choice whether it
+is *stated* (in a text of its authors), *drawn* (in their two figures), *borrowed* (from CoDiCodec, its successor, or
+from Music2Latent) or *ours* (codecs.md A.1 to A.4, E.1 to E.3).
 """
 
 from __future__ import annotations
@@ -31,7 +32,12 @@ CHUNKS_PER_PASS = 16  # encoding takes this many chunks at once, so that memory 
 
 @dataclass(frozen=True, kw_only=True)
 class Music2Latent2Recipe:
-    """All that determines a trained Music2Latent2-type codec, apart from its data. `batch` counts crops of 2 chunks."""
+    """All that determines a trained Music2Latent2-type codec, apart from its data. `batch` counts crops of 2 chunks.
+
+    Stated: stereo, 128 times fewer numbers, 64 a latent vector, two chunks a crop. Borrowed (CoDiCodec): chunk, window
+    and hop, all sizes of BASE, steps, batch, rate, exponent. Following from both: 8 vectors a chunk. Ours: the other
+    presets, and `noise_levels` as a choice.
+    """
 
     channels: tuple[int, ...]
     depths: tuple[int, ...]
@@ -69,7 +75,11 @@ class Music2Latent2Recipe:
 
 
 class Music2Latent2(ConsistencyCodec):
-    """Stereo codec: 32,768 samples to an unordered set of 8 bounded vectors of 64, and back in two steps."""
+    """Stereo codec: 32,768 samples to an unordered set of 8 bounded vectors of 64, and back in two steps.
+
+    Stated: encoder, decoder and consistency model in three parts; summaries without order; one loss. Borrowed: the
+    power law acts on real and imaginary parts each.
+    """
 
     def __init__(self, recipe: Music2Latent2Recipe, weights_sha256: str = "") -> None:
         stft = PowerStft(window_samples=recipe.window_samples, hop_samples=recipe.hop_samples, of_modulus=False)

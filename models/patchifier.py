@@ -1,4 +1,8 @@
-"""Convolutional patchifiers: spectrogram chunks to feature maps of token width and back, level by level."""
+"""Convolutional patchifiers: spectrogram chunks to feature maps of token width and back, level by level.
+
+Music2Latent2's figures draw them and name nothing of their inside. Borrowed from CoDiCodec: blocks, levels, strides,
+the fixed path beside each learned one. Ours: how weights start where they are not zero.
+"""
 
 from __future__ import annotations
 

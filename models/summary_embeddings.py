@@ -56,7 +56,9 @@ class ChunkGeometry:
 class SummaryEncoder(nn.Module):
     """A spectrogram chunk to Q bounded embeddings: learned queries gather what the map tokens hold (codecs.md A.2).
 
-    Residual paths start non-zero here, see `ChunkTransformer`.
+    Drawn: patchifier, learned tokens appended, transformer, map tokens dropped. Reported by a re-implementer: the tanh.
+    Borrowed: gain per bin, registers, norm and linear map before the tanh. Ours: every start of the weights; residual
+    paths are not zero here, see `ChunkTransformer`.
     """
 
     def __init__(self, geometry: ChunkGeometry) -> None:
@@ -86,8 +88,8 @@ class SummaryEncoder(nn.Module):
 class Upsampler(nn.Module):
     """Summaries to feature maps of every level: mask tokens ask, summaries answer, convolutions enlarge.
 
-    A mask token knows only its frequency row; the consistency model thus knows from its first layer which of all
-    sounds it is to draw.
+    The consistency model thus knows from its first layer which of all sounds it is to draw. Drawn: all of it. Borrowed:
+    a mask token knows only its frequency row; registers.
     """
 
     def __init__(self, geometry: ChunkGeometry) -> None:

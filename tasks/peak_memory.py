@@ -1,9 +1,10 @@
-"""The most memory that a stretch of work holds at once."""
+"""The most memory that a piece of work holds at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -12,29 +13,26 @@ MIB = 2**20
 _RESET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
-class PeakMemory:
-    """`mib` after the work: the most MiB in use above what was there before; None where the system does not tell."""
+def peak_mib(work: Callable[[], object], device: str) -> float | None:
+    """The most MiB that `work` (picklable) holds beyond what a process holds that has imported it.
 
-    mib: float | None = None
+    It runs in a process of its own: one that has worked before fills pages it already has, and would show nothing.
+    Torch's count on a CUDA device, else resident pages; None where the system does not tell them (not Linux).
+    """
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as fresh:
+        return fresh.submit(_peak_mib, work, device).result()
 
 
-@contextmanager
-def peak_memory(device: str) -> Iterator[PeakMemory]:
-    """Watches a stretch of work: torch's own count on a CUDA device, else the process' resident pages (Linux)."""
-    watched = PeakMemory()
+def _peak_mib(work: Callable[[], object], device: str) -> float | None:
     if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        yield watched
-        watched.mib = (torch.cuda.max_memory_allocated(device) - before) / MIB
-        return
+        work()
+        return torch.cuda.max_memory_allocated(device) / MIB
     if not _RESET.exists():
-        yield watched
-        return
+        return None
     _RESET.write_text("5")  # proc(5): sets the peak back to what is resident now
-    resident = _status_mib("VmRSS")
-    yield watched
-    watched.mib = _status_mib("VmHWM") - resident
+    before = _status_mib("VmRSS")
+    work()
+    return _status_mib("VmHWM") - before
 
 
 def _status_mib(name: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from statistics import mean, median
@@ -31,7 +32,7 @@ from tasks.audio import decode_flac, flac_bytes, headroom_gain
 from tasks.audio_folder import AudioClip
 from tasks.embed import embed_one
 from tasks.fit_codec import RECIPE, codec_name, load_codec
-from tasks.peak_memory import peak_memory
+from tasks.peak_memory import peak_mib
 from tasks.recipes import load_recipe
 from tasks.roundtrip_picture import roundtrip_picture
 from tasks.whole_files import write_whole
@@ -51,7 +52,7 @@ class RoundTripRow:
 
     `fad` is the Fréchet distance from the originals to their round trips, `fad_of_noise` that to the yardstick. A
     real-time factor is the time taken per second of audio, one clip at a time: below 1 is faster than it plays.
-    `peak_mib` is what loading the codec and one clip's round trip took. Compression is samples per latent number.
+    `peak_mib` is what loading the codec and one clip's round trip held at most. Compression: samples per latent number.
     """
 
     codec: str
@@ -106,9 +107,9 @@ class RoundTrips:
             yield replace(row, fad_of_noise=noise.fad)
 
     def _codec(self, label: str, folder: Path, originals_RE: Audio, out: Path) -> RoundTripRow:
-        with peak_memory(self.device) as memory:
-            codec = on_device(load_codec(str(folder)), self.device)
-            self._trip(codec, 0)  # the first pass of any network is slow; it is not timed
+        memory = peak_mib(partial(_lone_trip, folder, self.clips[0].audio_SN, self.device), self.device)
+        codec = on_device(load_codec(str(folder)), self.device)
+        self._trip(codec, 0)  # the first pass of any network is slow; it is not timed
         trips, found = [], []
         for number, clip in enumerate(self.clips):
             original_SN = heard(clip.audio_SN, codec.spec)
@@ -130,36 +131,45 @@ class RoundTrips:
             compression=spec.audio_channels * spec.chunk_samples / (spec.tokens_per_chunk * spec.latent_width),
             encode_rtf=median(trip.encode_s for trip in trips) / seconds,
             decode_rtf=median(trip.decode_s for trip in trips) / seconds,
-            peak_mib=memory.mib,
+            peak_mib=memory,
         )
 
     def _trip(self, codec: Codec, number: int) -> _Trip:
         """One clip there and back; its noise depends on its number and the seed alone."""
-        audio_BSN = torch.from_numpy(np.ascontiguousarray(self.clips[number].audio_SN))[None].to(self.device)
-        generator = torch.Generator(self.device).manual_seed(self.seed + number)
-        with torch.inference_mode():
-            started = self._clock()
-            latents = codec.encode(audio_BSN)
-            between = self._clock()
-            copy_BSN = codec.decode(latents, generators=[generator])
-            finished = self._clock()
-        return _Trip(copy_BSN[0].cpu().numpy(), between - started, finished - between)
+        return _trip(codec, self.clips[number].audio_SN, self.device, self.seed + number)
 
     def _noise(self, originals_RE: Audio) -> RoundTripRow:
         random = np.random.default_rng(self.seed)
         found = [_distances(clip.audio_SN, _as_loud(clip.audio_SN, random), self.clap) for clip in self.clips]
         return _row(NOISE, found, originals_RE, kind="as loud as each clip", channels=2)
 
-    def _clock(self) -> float:
-        if self.device.startswith("cuda"):
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
 
 class _Trip(NamedTuple):
     audio_SN: Audio
     encode_s: float
     decode_s: float
+
+
+def _lone_trip(folder: Path, audio_SN: Audio, device: str) -> None:
+    """A codec loaded and one clip there and back: what the memory of a codec is read from."""
+    _trip(on_device(load_codec(str(folder)), device), audio_SN, device, seed=0)
+
+
+def _trip(codec: Codec, audio_SN: Audio, device: str, seed: int) -> _Trip:
+    audio_BSN = torch.from_numpy(np.ascontiguousarray(audio_SN))[None].to(device)
+    with torch.inference_mode():
+        started = _clock(device)
+        latents = codec.encode(audio_BSN)
+        between = _clock(device)
+        copy_BSN = codec.decode(latents, generators=[torch.Generator(device).manual_seed(seed)])
+        finished = _clock(device)
+    return _Trip(copy_BSN[0].cpu().numpy(), between - started, finished - between)
+
+
+def _clock(device: str) -> float:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 class _Distances(NamedTuple):
