@@ -62,6 +62,23 @@ def densities_and_coverages(
     return {k: DensityCoverage(inside_count[k] / (k * candidates), float(reached_N[k].mean())) for k in ks}
 
 
+def inside_pairs(
+    reference: NeighbourhoodsLike, candidate: Vectors, k: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Candidate and reference (P,) of every pair whose candidate is inside at `k`: what both metrics count."""
+    if k < 1:
+        raise ValueError(f"neighbourhood size {k}: it must be at least 1")
+    around = reference if isinstance(reference, Neighbourhoods) else neighbourhoods(reference, k)
+    around.require(k)
+    rows = checked(candidate, what="candidate of density and coverage")
+    require_one_space(around, rows)
+    blocks = list(_near_pairs(around, rows.vectors_ND, k))
+    inside = [_inside(around, rows.vectors_ND, near, k) for near in blocks]
+    candidate_P = np.concatenate([near.candidate_P[kept] for near, kept in zip(blocks, inside, strict=True)])
+    reference_P = np.concatenate([near.reference_P[kept] for near, kept in zip(blocks, inside, strict=True)])
+    return candidate_P, reference_P
+
+
 @dataclass(frozen=True, eq=False)
 class Neighbourhoods:
     """References with the squared distances to their nearest other references, nearest first, exact in float64."""
