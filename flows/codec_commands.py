@@ -35,7 +35,10 @@ def codec_fit(
     workspace: Workspace = "workspace",
     device: Device = "auto",
 ) -> None:
-    """Train a codec and write its weights; the same command again goes on where a stopped one was."""
+    """Train a codec and write its weights; the same command again goes on where a stopped one was.
+
+    On several GPUs: torchrun --nproc-per-node 8 -m flows codec fit; --batch is then shared among the processes.
+    """
 
     def fit(request: StudyRequest) -> int:
         from flows.codec_work import Wish

@@ -22,13 +22,14 @@ from tasks.audio_folder import AudioClip, audio_files, clips_of
 from tasks.clap import SHIPPED, load_clap
 from tasks.corpus import folder_corpus
 from tasks.cut import PlanPairs
-from tasks.fit_codec import RECIPE, WEIGHTS, FitCodec
+from tasks.fit_codec import RECIPE, WEIGHTS, CodecFit, FitCodec
 from tasks.fit_codec_on_audio import WINDOW_SAMPLES, FitCodecOnAudio
+from tasks.process_group import built_together, first_alone, process_group
 from tasks.roundtrip import RoundTrips, target_clips
 from tasks.roundtrip_table import MARKDOWN, PARQUET, print_roundtrips, write_roundtrips
 from tasks.runtime import Runtime
 from tasks.store import RECORD, Store
-from tasks.training_session import CURVE
+from tasks.telemetry_file import TELEMETRY
 from tasks.whole_files import file_sha256, write_whole
 from tasks.window_source import PlannedWindows
 
@@ -68,12 +69,25 @@ class Trial:
 
 
 def fit_lines(request: StudyRequest, wish: Wish, out: Path, *, save_every: int) -> Iterator[str]:
-    """Fit, or find what was fitted by the same command, and put it into `out`; lines that say so."""
-    ready = session(request)
-    runtime = replace(ready.runtime, save_every=save_every)
-    artifact = _fitted(wish, ready, _make(runtime))
-    _deliver(artifact, out)
-    yield f"{out / WEIGHTS}: sha256 {file_sha256(out / WEIGHTS)}"
+    """Fit, or find what was fitted by the same command, and put it into `out`; lines that say so.
+
+    Of the processes of torchrun, the first does all of that, and the others help it train.
+    """
+    with process_group(request.runtime().device) as group:
+        if group.size > 1 and wish.codec in SPECTRAL:
+            raise ValueError(
+                f"{wish.codec} is fitted in closed form, by one process; start the command without torchrun"
+            )
+        with first_alone():
+            ready = session(request)
+            step = _fit(wish, ready, _make(ready.runtime))
+        threads = max(1, ready.runtime.torch_threads // group.size)
+        runtime = replace(ready.runtime, save_every=save_every, torch_threads=threads)
+        artifact = built_together(step, _make(runtime), runtime)
+        if artifact is None:
+            return
+        _deliver(artifact, out)
+        yield f"{out / WEIGHTS}: sha256 {file_sha256(out / WEIGHTS)}"
 
 
 def roundtrip_lines(request: StudyRequest, codecs: Sequence[str], trial: Trial, out: Path) -> Iterator[str]:
@@ -103,19 +117,20 @@ def _make(runtime: Runtime) -> Make:
     return partial(Store(runtime.root / "artifacts").build, runtime=runtime)
 
 
-def _fitted(wish: Wish, ready: Session, make: Make) -> Artifact:
+def _fit(wish: Wish, ready: Session, make: Make) -> CodecFit:
+    """The step that fits what is wished for; the corpus that it hears is made ready."""
     recipe, windows = _recipe(wish)
     seed = ready.request.seed
     if wish.audio is None:
         rows = min(MOST_ROWS, -(-windows // 2))  # a row gives two windows, its target and its context
         source = _planned(ready, make, split="train", rows=rows, samples=WINDOW_SAMPLES)
-        return make(FitCodec(recipe=recipe, windows=source, first_windows=None, seed=seed))
+        return FitCodec(recipe=recipe, windows=source, first_windows=None, seed=seed)
     if ready.folder:
         raise ValueError("give either --audio (any folder) or --corpus (songs with their stems), not both")
     audio_files([Path(wish.audio)])  # what is wrong with the folder is said before it is read whole
     folder = folder_corpus(Path(wish.audio), ready.runtime.root)
     heard = windows if isinstance(recipe, SpectralRecipe) else None
-    return make(FitCodecOnAudio(recipe=recipe, folder=folder, windows=heard, seed=seed))
+    return FitCodecOnAudio(recipe=recipe, folder=folder, windows=heard, seed=seed)
 
 
 def _recipe(wish: Wish) -> tuple[SpectralRecipe | TrainedRecipe, int]:
@@ -145,8 +160,8 @@ def _deliver(artifact: Artifact, out: Path) -> None:
     """The result's files in the user's folder; the weights come last, and none are there while they are exchanged."""
     out.mkdir(parents=True, exist_ok=True)
     (out / WEIGHTS).unlink(missing_ok=True)
-    for name in (CURVE, RECORD, RECIPE, WEIGHTS):
-        write_whole(out / name, (artifact.path / name).read_bytes())
+    for name in (TELEMETRY, RECORD, RECIPE, WEIGHTS):
+        write_whole(out / Path(name).name, (artifact.path / name).read_bytes())
 
 
 def _folders(codecs: Sequence[str], ready: Session, make: Make) -> dict[str, Path]:
@@ -155,7 +170,7 @@ def _folders(codecs: Sequence[str], ready: Session, make: Make) -> dict[str, Pat
     for codec in codecs:
         folder = Path(codec)
         if codec in SPECTRAL and not folder.exists():
-            folder = _fitted(Wish(codec=codec), ready, make).path
+            folder = make(_fit(Wish(codec=codec), ready, make)).path
         elif not (folder / WEIGHTS).is_file() or not (folder / RECIPE).is_file():
             raise ValueError(f"{codec} holds no {WEIGHTS} and {RECIPE}; make one with stemwright codec fit --out DIR")
         name = Path(codec).resolve().name

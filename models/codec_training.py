@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
 from models.consistency_codec import ConsistencyCodec
-from models.data_parallel import averaged_over_processes, processes
-from models.training import Log, Precision, Save, State, TrainingRecipe, fit, step_generator
+from models.data_parallel import ForwardPass, averaged_over_processes, processes
+from models.training import Log, Precision, Save, State, TrainingRecipe, fit
+from models.training_draws import step_generator
 
 # Shapes: B batch, S audio channels, N samples, G chunks, P parts, K bins, F frames, C latent width, T latent frames.
 
@@ -35,6 +36,7 @@ def fit_codec(
     save_every: int = 1_000,
     log: Log | None = None,
     log_every: int = 50,
+    stop: Callable[[], bool] | None = None,
 ) -> State:
     """The moving average of the trained weights, on the CPU, under the codec's own parameter names.
 
@@ -44,7 +46,8 @@ def fit_codec(
     noise levels, scalings and the loss stay float32.
 
     In a torch.distributed process group every process takes its own share of the batches (which are the same in
-    all) and of the noise, and gradients are averaged: so many times the batch. `save` and `log` are called in all.
+    all) and of the noise, and gradients are averaged: so many times the batch. What all of them must call, and how
+    they resume and stop, is told by `models.training.fit`.
     """
     recipe = TrainingRecipe(
         steps=steps,
@@ -59,7 +62,8 @@ def fit_codec(
     rank, count = processes()
     own_seed = seed * count + rank
     crops = _Crops(training_crops(codec, islice(batches, rank, None, count), own_seed))
-    shared_loss, device = averaged_over_processes(_Loss(codec)), next(codec.parameters()).device
+    shared_loss = averaged_over_processes(ForwardPass(codec, codec.loss))
+    device = next(codec.parameters()).device
 
     def loss(step: int) -> Tensor:
         value: Tensor = shared_loss(crops.of(step, steps), step / steps, step_generator(own_seed, step, device))
@@ -79,19 +83,8 @@ def fit_codec(
         log=heard,
         log_every=log_every,
         optimizer_of=_radam,
+        stop=stop,
     )
-
-
-class _Loss(nn.Module):
-    """The codec's loss as a forward pass, which is where processes begin to share gradients."""
-
-    def __init__(self, codec: ConsistencyCodec) -> None:
-        super().__init__()
-        self.codec = codec
-
-    def forward(self, crop_BSN: Tensor, progress: float, generator: torch.Generator) -> Tensor:
-        """The consistency loss of this process' crops."""
-        return self.codec.loss(crop_BSN, progress, generator)
 
 
 def restarted(weights: Mapping[str, Tensor], step: int) -> State:
@@ -199,8 +192,11 @@ def signs_of_collapse(codec: ConsistencyCodec, crop_BSN: Tensor, generator: torc
 
     `slot_spread`: the least, over latent frames, of the spread across items relative to the mean modulus (zero: a
     slot says the same of all). `saturated`: the share of |z| > 0.99. `swap_sensitivity`: how far the denoised
-    chunk moves, relative to itself, when items trade latents. Spread and sensitivity need at least two items.
+    chunk moves, relative to itself, when items trade latents. Spread and sensitivity need at least two items that
+    differ: the same sound twice, as two crops become that were mixed with each other, counts once. Of two or three
+    items the least spread is a matter of chance; trust it from eight on.
     """
+    crop_BSN = crop_BSN.unique(dim=0)
     clean_BGPKF = codec.chunks(crop_BSN, padded=False)
     latent_BCT = codec.latents(clean_BGPKF)
     signs = {"saturated": (latent_BCT.abs() > 0.99).float().mean().item()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models import music2latent, music2latent2
 from models.codec import Codec
 from models.codec_training import fit_codec
+from models.data_parallel import own_rows
 from models.music2latent import Music2Latent, Music2LatentRecipe
 from models.music2latent2 import Music2Latent2, Music2Latent2Recipe
 from models.pretrained_codicodec import PretrainedCoDiCodec, PretrainedCoDiCodecRecipe
@@ -79,6 +80,7 @@ def fit(
     resume: Mapping[str, Tensor] | None = None,
     save: Save | None = None,
     save_every: int = 1_000,
+    stop: Callable[[], bool] | None = None,
     device: torch.device | None = None,
 ) -> State:
     """The fitted state of a codec.
@@ -87,6 +89,8 @@ def fit(
     steps need, in batches of its own size; `seed` gives its first weights, crops and noise, and it learns on
     `device` (None: the CPU), from a state that `save` was given if there is one to resume. A released codec is read
     from its checkpoint instead, see `models.quarantine`.
+
+    The processes of a torch.distributed group share out each batch; raises ValueError where it does not divide.
     """
     match recipe:
         case SpectralRecipe():
@@ -94,9 +98,10 @@ def fit(
             log(0, {"variance_kept": float(state["kept"])})
             return state
         case Music2LatentRecipe() | Music2Latent2Recipe():
+            own = own_rows(recipe.batch)
             return fit_codec(
                 untrained(recipe, seed).to(device or torch.device("cpu")),
-                round_and_round(batches, recipe.batch),
+                round_and_round(batches, own.stop - own.start),
                 steps=recipe.steps,
                 learning_rate=recipe.learning_rate,
                 seed=seed,
@@ -106,6 +111,7 @@ def fit(
                 save_every=save_every,
                 log=log,
                 log_every=log_every,
+                stop=stop,
             )
         case PretrainedMusic2LatentRecipe() | PretrainedCoDiCodecRecipe():
             raise ValueError(f"{type(recipe).__name__} is released, not fitted; read its weights from a checkpoint")

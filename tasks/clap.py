@@ -19,19 +19,21 @@ from data_manifests.weights import mistaken_digest, where_to_get
 from metrics.embeddings import Space
 from models.clap import Clap, ClapSpec, listening_window
 from models.laion import LaionClap
-from models.mel import LogMel, MelRecipe
+from models.mel import LogMel
 from models.small_clap import ClapWindows, SmallClap, SmallClapRecipe, fit_small_clap
 from models.weights import load_weights, save_weights
 from tasks.artifact import Artifact
 from tasks.audio import decode_flac
 from tasks.cluster import Resident, fan_out, resident_model
 from tasks.embedding_cache import EmbeddingCache
+from tasks.lost_shards import POISON, LostShard, record_lost
 from tasks.progress import Progress
 from tasks.recipes import dump_recipe, load_recipe
 from tasks.runtime import Runtime, use_threads
+from tasks.shard_folder import shard_name
 from tasks.step import Step
 from tasks.whole_files import file_sha256
-from tasks.window_source import WindowPiece, WindowSource, pieces_of, samples_of
+from tasks.window_source import WindowPiece, WindowSource, pieces_of, samples_of, source_of
 
 WEIGHTS, RECIPE, SPEC = "clap.safetensors", "recipe.json", "clap.json"
 HEARD_SAMPLES = 480_000
@@ -86,7 +88,7 @@ class FitClap(Step):
 
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
         use_threads(runtime)
-        pictures = self._pictures(out, runtime)
+        pictures, lost = self._pictures(out, runtime)
         losses: list[tuple[int, dict[str, float]]] = []
         with Progress(self.describe(), total=self.recipe.steps, live=runtime.progress) as bar:
 
@@ -99,34 +101,40 @@ class FitClap(Step):
         (out / RECIPE).write_text(dump_recipe(self.recipe), encoding="utf-8")
         (out / "losses.json").write_text(json.dumps(losses), encoding="utf-8")
         _write_spec(out, SmallClap(self.recipe, state, digest).spec)
-        return {"steps": self.recipe.steps, "loss": losses[-1][1]["loss"]}
+        return {"steps": self.recipe.steps, "loss": losses[-1][1]["loss"], "lost": lost}
 
-    def _pictures(self, out: Path, runtime: Runtime) -> ClapWindows:
-        """Log-mels of every stem and context, made on the workers and dropped after the fit."""
+    def _pictures(self, out: Path, runtime: Runtime) -> tuple[ClapWindows, list[str]]:
+        """Log-mels of every stem and context, made on the workers and dropped after the fit; and the lost shards."""
+        name = f"mel-{self.key()}"
         pieces = [
-            (windows, self.recipe.mel, str(out / f"mels-{number:06d}.npz"))
+            (name, number, windows, str(out / f"mels-{number:06d}.npz"))
             for number, windows in enumerate(pieces_of(self.windows))
         ]
-        name = f"mel-{self.key()}"
-        named = [(name, *piece) for piece in pieces]
-        told = fan_out(runtime, _draw_shard, named, title="log-mels", resident=Resident(name, LogMel, self.recipe.mel))
-        parts = [np.load(piece[-1], allow_pickle=False) for piece in pieces]
+        resident = Resident(name, LogMel, self.recipe.mel)
+        outcomes = fan_out(runtime, _draw_shard, pieces, title="log-mels", resident=resident)
+        lost = record_lost(out, [shard for shard in outcomes if isinstance(shard, LostShard)], pieces=len(pieces))
+        told = [texts for texts in outcomes if not isinstance(texts, LostShard)]
+        paths = sorted(out.glob("mels-*.npz"))
+        parts = [np.load(path, allow_pickle=False) for path in paths]
         stem_NMT, context_NMT = (np.concatenate([part[member] for part in parts]) for member in ("target", "context"))
-        for piece in pieces:
-            Path(piece[-1]).unlink()
+        for path in paths:
+            path.unlink()
         texts, tracks = zip(*chain.from_iterable(told), strict=True)
-        return ClapWindows(stem_NMT=stem_NMT, context_NMT=context_NMT, texts=texts, song_ids=tracks)
+        return ClapWindows(stem_NMT=stem_NMT, context_NMT=context_NMT, texts=texts, song_ids=tracks), lost
 
 
-def _draw_shard(piece: tuple[str, WindowPiece, MelRecipe, str]) -> list[tuple[str, str]]:
+def _draw_shard(piece: tuple[str, int, WindowPiece, str]) -> list[tuple[str, str]] | LostShard:
     """Write the log-mels (half precision) of one shard's targets and contexts; give back texts and tracks."""
-    name, windows, _, destination = piece
+    name, number, windows, destination = piece
     mel: LogMel = resident_model(name)
-    samples = list(samples_of(windows))
-    drawn = {
-        member: np.stack([_picture(mel, sample[f"{member}.flac"]) for sample in samples])
-        for member in ("target", "context")
-    }
+    try:
+        samples = list(samples_of(windows))
+        drawn = {
+            member: np.stack([_picture(mel, sample[f"{member}.flac"]) for sample in samples])
+            for member in ("target", "context")
+        }
+    except POISON as error:
+        return LostShard.of(shard_name(number), error, source_of(windows))
     with Path(destination).open("wb") as handle:
         np.savez(handle, **drawn)
     told = [json.loads(sample["json"]) for sample in samples]

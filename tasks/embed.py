@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,12 +23,14 @@ from tasks.audio import decode_flac
 from tasks.clap import HEARD_SAMPLES, clap_and_cache_resident, clap_space, load_clap
 from tasks.cluster import fan_out, resident_model
 from tasks.embedding_cache import EmbeddingCache
+from tasks.lost_shards import POISON, LostShard, record_lost
 from tasks.runtime import Runtime
-from tasks.shard_folder import shards_of
-from tasks.shards import read_members
+from tasks.shard_folder import shard_name, shards_of
+from tasks.shards import read_members, read_shard
 from tasks.step import Step
+from tasks.storage import name_of
 from tasks.whole_files import write_whole
-from tasks.window_source import WindowPiece, WindowSource, pieces_of, samples_of
+from tasks.window_source import WindowPiece, WindowSource, pieces_of, samples_of, source_of
 
 EMBEDDINGS, ROWS, SPACE = "embeddings.safetensors", "rows.json", "space.json"
 
@@ -76,19 +78,32 @@ class EmbedWindows(Step):
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
         name = f"clap-{self.key()}"
         pieces = [
-            (name, windows, self.mixing, str(part_path(out, number)))
+            (name, number, windows, self.mixing, str(part_path(out, number)))
             for number, windows in enumerate(pieces_of(self.windows))
         ]
         resident = clap_and_cache_resident(name, self.clap, runtime)
-        fan_out(runtime, _embed_shard, pieces, title=self.describe(), resident=resident)
-        return merge_parts(out, len(pieces), clap_space(self.clap))
+        outcomes = fan_out(runtime, _embed_shard, pieces, title=self.describe(), resident=resident)
+        lost = record_lost(out, [outcome for outcome in outcomes if outcome], pieces=len(pieces))
+        return merge_parts(out, clap_space(self.clap)) | {"lost": lost}
 
 
-def _embed_shard(piece: tuple[str, WindowPiece, Mixing | None, str]) -> None:
-    name, windows, mixing, part = piece
+def _embed_shard(piece: tuple[str, int, WindowPiece, Mixing | None, str]) -> LostShard | None:
+    """Embed the windows of one shard, or say why not."""
+    name, number, windows, mixing, part = piece
     if part_is_whole(Path(part)):
-        return
+        return None
     clap, cache = resident_model(name)
+    try:
+        arrays, rows = _embedded_windows(clap, cache, windows, mixing)
+    except POISON as error:
+        return LostShard.of(shard_name(number), error, source_of(windows))
+    write_part(Path(part), arrays, rows)
+    return None
+
+
+def _embedded_windows(
+    clap: Clap, cache: EmbeddingCache, windows: WindowPiece, mixing: Mixing | None
+) -> tuple[dict[str, np.ndarray], list[Row]]:
     rows: list[Row] = []
     stems, styles, mixtures = [], [], []
     for sample in samples_of(windows):  # one window's audio at a time
@@ -103,7 +118,7 @@ def _embed_shard(piece: tuple[str, WindowPiece, Mixing | None, str]) -> None:
         "text_NE": clap.embed_text([row.text for row in rows]).cpu().numpy(),
         **({"mixture_NWE": np.stack(mixtures)} if mixing else {}),
     }
-    write_part(Path(part), arrays, rows)
+    return arrays, rows
 
 
 def _embedded_stem(clap: Clap, cache: EmbeddingCache, flac: bytes) -> np.ndarray:
@@ -156,7 +171,10 @@ def embed_mixture(clap: Clap, context_SN: np.ndarray, stem_SN: np.ndarray, mixin
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedMispaired(Step):
-    """Every context with the target of a window of another track: `stem_NE` (that target) and `mixture_NWE`."""
+    """Every context with the target of a window of another track: `stem_NE` (that target) and `mixture_NWE`.
+
+    Only whole shards are paired: a window of a lost one is nobody's partner.
+    """
 
     stage: ClassVar[str] = "mispaired"
     version: ClassVar[int] = 2
@@ -169,7 +187,14 @@ class EmbedMispaired(Step):
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
         name = f"clap-{self.key()}"
         shards = shards_of(self.windows)
-        sources = [(shard, row) for shard in shards for row in shard_rows(shard)]
+        found = fan_out(runtime, _whole_rows, shards, title="read windows")
+        lost = record_lost(out, [shard for shard in found if isinstance(shard, LostShard)], pieces=len(shards))
+        sources = [
+            (shard, row)
+            for shard, rows in zip(shards, found, strict=True)
+            if not isinstance(rows, LostShard)
+            for row in rows
+        ]
         partner = derangement([row.track for _, row in sources], seed=self.seed)
         bounds = np.linspace(0, len(sources), len(shards) + 1).astype(int)
         pieces = [
@@ -188,13 +213,15 @@ class EmbedMispaired(Step):
             title="embed mispaired mixtures",
             resident=clap_and_cache_resident(name, self.clap, runtime),
         )
-        return merge_parts(out, len(pieces), clap_space(self.clap))
+        return merge_parts(out, clap_space(self.clap)) | {"lost": lost}
 
 
-def shard_rows(shard: str) -> Iterator[Row]:
-    """The rows of a shard of windows, without reading its audio."""
-    for key, members in read_members(shard, ("json",)):
-        yield window_row({"__key__": key, "json": members["json"]})
+def _whole_rows(shard: str) -> list[Row] | LostShard:
+    """The rows of a shard of windows whose digest is right, or why they cannot be had."""
+    try:
+        return [window_row(sample) for sample in read_shard(shard)]
+    except POISON as error:
+        return LostShard.of(name_of(shard), error, shard)
 
 
 def _embed_mispaired(piece: tuple[str, Mixing, Sequence[tuple[tuple[str, Row], tuple[str, Row]]], str]) -> None:
@@ -234,7 +261,7 @@ class EmbedNoise(Step):
         stems = [embed_one(clap, at_loudness(audio_N, rate_hz=48_000, lufs=self.lufs)[None]) for audio_N in noise]
         rows = [Row(key=f"noise-{index:08d}", track="noise", role="other", text="") for index in range(self.clips)]
         write_part(part_path(out, 0), {"stem_NE": np.stack(stems)}, rows)
-        return merge_parts(out, 1, clap_space(self.clap))
+        return merge_parts(out, clap_space(self.clap))
 
 
 def part_path(folder: Path, number: int) -> Path:
@@ -253,18 +280,17 @@ def part_is_whole(path: Path) -> bool:
     return path.exists() and path.with_suffix(".json").exists()
 
 
-def merge_parts(folder: Path, count: int, space: Space) -> dict[str, Any]:
+def merge_parts(folder: Path, space: Space) -> dict[str, Any]:
     """Join the pieces in order into one set of arrays and one list of rows, name their space, and drop the pieces."""
-    paths = [part_path(folder, number) for number in range(count)]
+    paths = [path for path in sorted(folder.glob("part-*.safetensors")) if part_is_whole(path)]
     parts = [load_file(path) for path in paths]
     rows = [row for path in paths for row in json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     save_file(joined, folder / EMBEDDINGS)
     write_whole(folder / ROWS, json.dumps(rows, ensure_ascii=False).encode())
     write_whole(folder / SPACE, json.dumps(asdict(space), indent=1).encode())
-    for path in paths:
+    for path in folder.glob("part-*"):
         path.unlink()
-        path.with_suffix(".json").unlink()
     return {"rows": len(rows), "arrays": sorted(joined)}
 
 
@@ -274,6 +300,11 @@ class Embeddings(NamedTuple):
     arrays: dict[str, np.ndarray]
     rows: list[Row]
     space: Space
+
+    def of(self, name: str, keys: Sequence[str]) -> np.ndarray:
+        """One of the arrays for these windows, in this order."""
+        place = {row.key: number for number, row in enumerate(self.rows)}
+        return self.arrays[name][[place[key] for key in keys]]
 
 
 def load_embeddings(artifact: Artifact) -> Embeddings:

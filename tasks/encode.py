@@ -21,9 +21,9 @@ from tasks.runtime import Runtime
 from tasks.shard_folder import name_shards, shard_home, shard_path
 from tasks.shards import npy_bytes, shard_is_whole, write_shard
 from tasks.step import Step
-from tasks.storage import exists, read_bytes, write_bytes
+from tasks.storage import exists, name_of, read_bytes, write_bytes
 from tasks.whole_files import write_whole
-from tasks.window_source import StoredPiece, WindowPiece, WindowSource, label_of, pieces_of, samples_of
+from tasks.window_source import WindowPiece, WindowSource, label_of, pieces_of, samples_of, source_of
 
 STATISTICS = "statistics.json"
 MEMBERS = ("target", "context")
@@ -91,14 +91,10 @@ def _encode_shard(piece: tuple[str, WindowPiece, str]) -> LostShard | None:
     try:
         encoded = [_encode_window(codec, sample) for sample in samples_of(windows)]  # one window's audio at a time
     except POISON as error:
-        return LostShard.of(shard, _source(windows), error)
+        return LostShard.of(name_of(shard), error, source_of(windows))
     write_bytes(_moments_path(shard), json.dumps({member: _moments(encoded, member) for member in MEMBERS}).encode())
     write_shard(shard, map(_latent_members, encoded))
     return None
-
-
-def _source(windows: WindowPiece) -> str:
-    return windows.shard if isinstance(windows, StoredPiece) else windows.corpus.location
 
 
 def _encode_window(codec: Codec, sample: dict[str, Any]) -> _Latents:

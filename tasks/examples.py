@@ -11,10 +11,8 @@ import numpy as np
 
 from tasks.artifact import Artifact
 from tasks.audio import decode_flac, mp3_bytes
-from tasks.judge import candidate_audio
+from tasks.judge import answered_shards, answers, candidate_audio
 from tasks.page import Example
-from tasks.shard_folder import shards_of
-from tasks.shards import read_shard
 
 HEARD_SAMPLES = 480_000
 SHOWN = 1
@@ -32,8 +30,7 @@ def examples_of(made: Sequence[tuple[str, str, Artifact]], windows: Artifact) ->
 
 def _first_examples(arm: str, inputs: str, candidates: Artifact, windows: Artifact) -> Iterator[Example]:
     """The candidates of the first prompts of one row."""
-    pairs = zip(read_shard(shards_of(candidates)[0]), read_shard(shards_of(windows)[0]), strict=False)
-    for candidate, window in islice(pairs, SHOWN):
+    for candidate, window in islice(answers(*answered_shards(candidates, windows)[0]), SHOWN):
         yield _example(arm, inputs, candidate, window)
 
 
@@ -47,7 +44,7 @@ class Heard(NamedTuple):
 
 def first_heard(candidates: Artifact, windows: Artifact) -> Heard:
     """What the first prompt of a row was answered with."""
-    candidate, window = (next(read_shard(shards_of(artifact)[0])) for artifact in (candidates, windows))
+    candidate, window = next(answers(*answered_shards(candidates, windows)[0]))
     context_SN = _heard(decode_flac(window["context.flac"]))
     return Heard(window["__key__"], _heard(candidate_audio(candidate)), context_SN)
 

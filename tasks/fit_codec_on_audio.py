@@ -12,59 +12,39 @@ import torch
 from torch import Tensor
 
 from models.codec import CHUNK_SAMPLES
-from models.codecs import CodecRecipe, fit
-from models.weights import save_weights
 from tasks.artifact import Artifact
 from tasks.audio_folder import AudioFile, audio_files, random_windows
-from tasks.fingerprint import canonical
-from tasks.fit_codec import RECIPE, WEIGHTS, codec_name
-from tasks.recipes import dump_recipe
-from tasks.runtime import Runtime, use_threads
-from tasks.step import Step
-from tasks.training_session import training_session
-from tasks.whole_files import write_whole
+from tasks.fit_codec import CodecFit
+from tasks.runtime import Runtime
 
 WINDOW_SAMPLES = 4 * CHUNK_SAMPLES
 """Room for a training crop of two chunks to be tried at several places until one sounds."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitCodecOnAudio(Step):
+class FitCodecOnAudio(CodecFit):
     """The weights of a codec, fitted on random stretches of the files below a folder.
 
     `windows` is how many a closed-form codec hears; a trained one hears as many as its steps need (None).
     """
 
-    stage: ClassVar[str] = "codec"
-    resumable: ClassVar[bool] = True
+    version: ClassVar[int] = 2
 
-    recipe: CodecRecipe
     folder: Artifact
     windows: int | None
-    seed: int
-
-    def describe(self) -> str:
-        return f"codec {codec_name(self.recipe)}"
 
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
-        use_threads(runtime)
-        files = audio_files([self.folder.path])
-        with training_session(self, out, runtime, total=getattr(self.recipe, "steps", 1)) as session:
-            state = fit(
-                self.recipe,
-                _Stretches(files, self.windows, self.seed),
-                seed=self.seed,
-                device=torch.device(runtime.device),
-                **session,
-            )
-        save_weights(out / WEIGHTS, state, {})
-        write_whole(out / RECIPE, dump_recipe(self.recipe).encode())
-        return {"recipe": canonical(self.recipe), "files": len(files)}
+        heard = self.audio()
+        return self.fit_on(heard, out, runtime) | {"files": len(heard.files)}
+
+    def audio(self) -> Stretches:
+        """The stretches that it is fitted on."""
+        return Stretches(audio_files([self.folder.path]), self.windows, self.seed)
 
 
 @dataclass(frozen=True)
-class _Stretches:
-    """Windows (1, 2, N), the same again whenever it is gone through, which is what a resumed training needs."""
+class Stretches:
+    """Random windows (1, 2, N) of the files, the same again whenever it is gone through."""
 
     files: Sequence[AudioFile]
     count: int | None

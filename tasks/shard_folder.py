@@ -28,7 +28,12 @@ def shard_home(out: Path, step: Step, runtime: Runtime) -> str:
 
 def shard_path(home: str | Path, number: int) -> str:
     """Where shard `number` of a result lies."""
-    return joined(home, f"shard-{number:06d}.tar")
+    return joined(home, shard_name(number))
+
+
+def shard_name(number: int) -> str:
+    """What shard `number` is called, and what is made of it is named by."""
+    return f"shard-{number:06d}.tar"
 
 
 def name_shards(out: Path, home: str, shards: Iterable[str], beside: Iterable[str] = ()) -> None:

@@ -82,6 +82,15 @@ def samples_of(piece: WindowPiece) -> Iterator[dict[str, Any]]:
                 yield window_members(window)
 
 
+def source_of(piece: WindowPiece) -> str:
+    """Where the windows of a piece come from: their shard, or the folder of the recordings they are cut from."""
+    match piece:
+        case StoredPiece(shard):
+            return shard
+        case PlannedPiece(corpus):
+            return corpus.location
+
+
 def label_of(windows: WindowSource) -> str:
     """A source as people tell it from another."""
     match windows:

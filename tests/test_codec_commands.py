@@ -17,6 +17,7 @@ from flows.__main__ import app
 from flows.request import StudyRequest
 from flows.scales import study_at
 from models.codec import LatentClip
+from models.music2latent2 import Music2Latent2
 from models.spectral import SpectralCodec, SpectralRecipe
 from tasks import codec_checks
 from tasks.audio import write_flac
@@ -103,6 +104,8 @@ def test_a_training_that_was_killed_goes_on_and_ends_with_the_same_weights(
                 raise KeyboardInterrupt
             yield window
 
+    steps, loss = [], Music2Latent2.loss
+    monkeypatch.setattr(Music2Latent2, "loss", lambda *arguments: steps.append(None) or loss(*arguments))
     wish = ["fit", "--codec", "music2latent2", "--size", "tiny", "--steps", "4", "--batch", "1", "--save-every", "2"]
     wish += ["--audio", str(place / "audio"), "--device", "cpu"]
     monkeypatch.setattr(fit_codec_on_audio, "random_windows", killed)
@@ -110,10 +113,12 @@ def test_a_training_that_was_killed_goes_on_and_ends_with_the_same_weights(
     first = run(*wish, "--out", str(stopped), "--workspace", str(place / "one"))
     assert first.exit_code != 0 and not stopped.exists()
     monkeypatch.setattr(fit_codec_on_audio, "random_windows", windows)
-    for out, workspace in ((stopped, "one"), (whole, "two")):
+    for out, workspace, made_now in ((stopped, "one", 2), (whole, "two", 4)):
+        steps.clear()
         assert run(*wish, "--out", str(out), "--workspace", str(place / workspace)).exit_code == 0
+        assert len(steps) == made_now
     assert (stopped / "codec.safetensors").read_bytes() == (whole / "codec.safetensors").read_bytes()
-    assert [step for step, _ in json.loads((stopped / "curve.json").read_text())] == [4]
+    assert [json.loads(line)["step"] for line in (stopped / "telemetry.jsonl").read_text().splitlines()] == [4]
 
 
 def test_a_wish_that_cannot_be_had_is_refused(place: Path) -> None:

@@ -13,7 +13,8 @@ from two_processes import MICRO, SEED, train_one_of_two, windows
 from models.codec_training import second_moment_memory, training_crops
 from models.codecs import untrained
 from models.data_parallel import processes
-from models.training import State, TrainingRecipe, fit, step_generator
+from models.training import State, TrainingRecipe, fit
+from models.training_draws import step_generator
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from tasks.clap import SPEC, ImportLaionClap, LaionClapRecipe
 from tasks.embed import EmbedWindows, Mixing, Row, load_embeddings, merge_parts, part_path, write_part
 from tasks.embedding_cache import FOLDER, EmbeddingCache
 from tasks.judge import ScoreRow
+from tasks.judged_row import JudgedRow
 from tasks.runtime import Runtime
 
 SPEC_A = ClapSpec(name="counting", width=4, licence="any", weights_sha256="a" * 64)
@@ -140,12 +141,12 @@ def test_embeddings_of_two_spaces_are_never_scored_together_and_both_are_named(t
         folder = tmp_path / name
         folder.mkdir()
         write_part(part_path(folder, 0), arrays, [Row(f"{name}{row}", "song", "bass", "bass") for row in range(8)])
-        merge_parts(folder, 1, space)
+        merge_parts(folder, space)
         (folder / SPEC).write_text(json.dumps(asdict(space)))
         return Artifact(stage="embed", key=name, location=str(folder), digest=name)
 
     references, candidates = embeddings(SPACE_A, "references"), embeddings(SPACE_B, "candidates")
-    step = ScoreRow(
+    row = JudgedRow(
         arm="real",
         inputs="x",
         conditioning=None,
@@ -162,7 +163,7 @@ def test_embeddings_of_two_spaces_are_never_scored_together_and_both_are_named(t
         adherence=True,
     )
     with pytest.raises(ValueError) as raised:
-        step.run(tmp_path, Runtime(workspace=str(tmp_path)))
+        ScoreRow(row=row).run(tmp_path, Runtime(workspace=str(tmp_path)))
     assert "'counting'" in str(raised.value) and "'counting-int16'" in str(raised.value)
 
 

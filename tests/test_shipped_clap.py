@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from data_manifests.composer import EmbeddedCorpus, compose
 from data_manifests.renderer import render
+from flows.__main__ import app
 from flows.clap_release import CARD, RELEASE_SEED, ClapRelease
 from flows.scales import CLAPS, SCALES, ScaleError, study_at
 from models.clap_quality import centroid_accuracy, recall_at_k, zero_shot_accuracy
+from models.small_clap import SmallClapRecipe
 from models.weights import WeightsError
 from tasks.clap import (
     SHIPPED,
@@ -61,6 +64,23 @@ def test_the_card_names_the_weights_and_they_are_small() -> None:
 
 def test_the_weights_come_from_the_recipe_of_the_release_command() -> None:
     assert load_recipe((SHIPPED / "recipe.json").read_text(encoding="utf-8")) == ClapRelease().recipe
+
+
+def test_the_command_that_made_them_gives_weights_and_card_of_any_size(tmp_path, monkeypatch) -> None:
+    recipe = SmallClapRecipe(width=16, channels=(4, 8, 8, 8), steps=2, batch_size=4, seed=0)
+    least = ClapRelease(songs=5, heldout=2, seconds=11.0, train_windows=24, heldout_windows=6, recipe=recipe)
+    monkeypatch.setattr("flows.clap_release.ClapRelease", lambda: least)
+    monkeypatch.setattr("flows.clap_release.RELEASE_SEED", 0)  # three songs whose tags know every role
+    monkeypatch.setattr("flows.request.default_workers", lambda: 1)
+    out = tmp_path / "clap"
+    done = CliRunner().invoke(app, ["clap", "fit", "--out", str(out), "--workspace", str(tmp_path), "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    made = load_clap(str(out), {}, "cpu")
+    assert (made.spec.width, made.spec.name) == (16, "small")
+    assert made.embed_text(["bass"]).shape == (1, 16)
+    card = (out / CARD).read_text(encoding="utf-8")
+    assert made.spec.weights_sha256 in card and made.spec.weights_sha256 in done.output
+    assert "3 rendered songs of\n  11 s, 24 windows" in card and "6 windows of 2 held-out songs" in card
 
 
 def test_the_space_is_named_by_the_shipped_weights(clap) -> None:
