@@ -32,13 +32,14 @@ from data_manifests.renderer import render
 from models.batch import LatentSet, StyleSource
 from models.conditioning import Conditions
 from models.denoiser import Denoiser
+from models.denoiser_training import load_denoiser, train_denoiser
 from models.dit import DiTRecipe
 from models.edm import EdmObjective
 from models.mel import LogMel
 from models.sampling import ConsistencySampler, Guidance, HeunSampler, sample_latents
 from models.small_clap import ClapWindows, SmallClap, SmallClapRecipe, fit_small_clap
 from models.spectral import SpectralCodec, SpectralRecipe, fit_spectral
-from models.training import Precision, TrainingRecipe, load_denoiser, train_denoiser
+from models.training import Precision, TrainingRecipe
 from models.weights import save_weights
 
 CHUNK = 32_768

@@ -152,6 +152,17 @@ def restore(latent_BCT: Tensor, mean_C: NDArray[Any], std_C: NDArray[Any]) -> Te
     return latent_BCT * (_column(std_C, latent_BCT) / SIGMA_DATA) + _column(mean_C, latent_BCT)
 
 
+def require_finite(windows: NDArray[Any], **values: Tensor) -> None:
+    """Raise ValueError naming the windows (B,) of which a value (B, ...) is NaN or infinite."""
+    for name, value in values.items():
+        finite_B = value.flatten(1).sum(1).isfinite()
+        if not finite_B.all():
+            raise ValueError(
+                f"{name} of the windows in rows {windows[~finite_B.numpy()].tolist()} of the training set are NaN or "
+                "infinite, expected finite numbers; encode and embed those windows again, or leave them out"
+            )
+
+
 def _column(values_C: NDArray[Any], like: Tensor) -> Tensor:
     return torch.from_numpy(np.array(values_C, dtype=np.float32))[:, None].to(like.device)
 
@@ -164,4 +175,7 @@ def _shape(name: str, array: NDArray[Any], rank: int) -> tuple[int, ...]:
 
 def _expect(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:
     if tuple(array.shape) != shape:
-        raise ValueError(f"{name} has shape {tuple(array.shape)}, but the other arrays call for {shape}")
+        raise ValueError(
+            f"{name} has shape {tuple(array.shape)}, but the other arrays call for {shape}; "
+            "pack latents and embeddings of the same windows, encoded with one codec"
+        )

@@ -11,10 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.batch import require_finite
+from models.data_parallel import ForwardPass, averaged_over_processes, own_rows
 from models.edm import EdmObjective, per_item, precondition
 from models.noise_embedding import noise_embedding
 from models.sampling import HeunSampler, noise_of, run_sampler
-from models.training import Log, Save, State, TrainingRecipe, batch_indices, fit, step_generator
+from models.telemetry import LossByNoiseLevel
+from models.training import Log, Save, State, TrainingRecipe, fit
+from models.training_cost import COUNTED_ITEMS, TrainingCost, cost_of
+from models.training_draws import Draws, batch_indices, step_draws
 from models.weights import load_into
 
 # Shapes: B batch, N set size, K style segments, E CLAP width, D hidden width, M conditioning width.
@@ -144,6 +149,7 @@ class DenseBlock(nn.Module):
 
 def bridge_statistics(text_NE: Tensor, audio_NKE: Tensor) -> BridgeStatistics:
     """The statistics of a training set of texts (N, E) and K audio segments of each (N, K, E)."""
+    require_finite(np.arange(len(text_NE)), texts=text_NE, embeddings=audio_NKE)
     audio_ME = audio_NKE.flatten(0, 1)
     return BridgeStatistics(
         audio_mean_E=audio_ME.mean(0),
@@ -163,6 +169,7 @@ def train_bridge(
     save_every: int = 1_000,
     log: Log | None = None,
     log_every: int = 50,
+    stop: Callable[[], bool] | None = None,
     device: str | torch.device = "cpu",
 ) -> State:
     """The averaged weights of a bridge, its statistics among them; `load_bridge` makes a bridge of them.
@@ -171,19 +178,55 @@ def train_bridge(
     """
     _check_sets(text_NE, audio_NKE)
     text_NE, audio_NKE = text_NE.float(), audio_NKE.float()
-    where, training = torch.device(device), recipe.training
+    where, training, objective = torch.device(device), recipe.training, recipe.objective
     bridge = build_bridge(recipe, bridge_statistics(text_NE, audio_NKE), seed=training.seed).to(where)
+    by_level = LossByNoiseLevel(where)
+
+    def own_losses(text_BE: Tensor, audio_BE: Tensor, draws: Draws, progress: float) -> Tensor:
+        raw = partial(bridge.raw, text_BE=text_BE, has_text_B=draws.chance_KB[0] >= recipe.text_dropout)
+        return objective.losses(raw, bridge.standardise(audio_BE), draws.t_B, draws.noise, progress=progress)
+
+    shared_losses = averaged_over_processes(ForwardPass(bridge, own_losses))
+    rows = own_rows(training.batch_size)
 
     def loss(step: int) -> Tensor:
-        rows = torch.from_numpy(batch_indices(training.seed, step, training.batch_size, len(text_NE)))
-        generator = step_generator(training.seed, step, where)
-        choice = np.random.default_rng([training.seed, step, 1]).integers(audio_NKE.shape[1], size=len(rows))
-        has_text_B = torch.rand(len(rows), generator=generator, device=where) >= recipe.text_dropout
-        raw = partial(bridge.raw, text_BE=text_NE[rows].to(where), has_text_B=has_text_B)
-        clean_BE = bridge.standardise(audio_NKE[rows, torch.from_numpy(choice)].to(where))
-        return recipe.objective.loss(raw, clean_BE, generator=generator, progress=step / training.steps)
+        stems = batch_indices(training.seed, step, training.batch_size, len(text_NE))
+        segments = np.random.default_rng([training.seed, step, 1]).integers(audio_NKE.shape[1], size=len(stems))
+        stem_B, segment_B = torch.from_numpy(stems[rows]), torch.from_numpy(segments[rows])
+        draws = step_draws(objective, text_NE.shape[1:], training, step, where, conditions=1).of(rows)
+        text_BE, audio_BE = text_NE[stem_B].to(where), audio_NKE[stem_B, segment_B].to(where)
+        losses: Tensor = shared_losses(text_BE, audio_BE, draws, step / training.steps)
+        by_level.hear(losses, objective.sigma(draws.t_B))
+        return losses.mean()
 
-    return fit(bridge, loss, training, resume=resume, save=save, save_every=save_every, log=log, log_every=log_every)
+    def told(step: int, values: dict[str, float]) -> None:
+        assert log is not None  # else nobody is told
+        pace = training.batch_size * values["steps_per_second"]
+        log(step, values | by_level.report() | {"samples_per_second": pace})
+
+    return fit(
+        bridge,
+        loss,
+        training,
+        resume=resume,
+        save=save,
+        save_every=save_every,
+        log=told if log else None,
+        log_every=log_every,
+        stop=stop,
+    )
+
+
+def bridge_cost(recipe: BridgeRecipe, *, clap_width: int) -> TrainingCost:
+    """The cost of a bridge's training, counted on the meta device, where nothing is computed."""
+    with torch.device("meta"):
+        vector_E, clean_BE = torch.empty(clap_width), torch.empty(COUNTED_ITEMS, clap_width)
+        bridge = Bridge(recipe, _unset_statistics(vector_E))
+        has_text_B, t_B = torch.ones(COUNTED_ITEMS, dtype=torch.bool), torch.empty(COUNTED_ITEMS)
+    raw = partial(bridge.raw, text_BE=clean_BE, has_text_B=has_text_B)
+    return cost_of(
+        bridge, lambda: recipe.objective.losses(raw, clean_BE, t_B, clean_BE, progress=0.0), recipe.training.batch_size
+    )
 
 
 def build_bridge(recipe: BridgeRecipe, statistics: BridgeStatistics, *, seed: int) -> Bridge:
@@ -197,11 +240,13 @@ def load_bridge(
     recipe: BridgeRecipe, *, clap_width: int, weights: Mapping[str, Tensor], device: str | torch.device = "cpu"
 ) -> Bridge:
     """A trained bridge with its statistics. Raises WeightsError naming the tensors that do not fit."""
-    unset = torch.zeros(clap_width)
-    statistics = BridgeStatistics(audio_mean_E=unset, audio_std_E=unset, text_mean_E=unset, text_std_E=unset)
-    bridge = build_bridge(recipe, statistics, seed=0)
+    bridge = build_bridge(recipe, _unset_statistics(torch.zeros(clap_width)), seed=0)
     load_into(bridge, weights, what=f"a bridge of {recipe}")
     return bridge.to(device).eval().requires_grad_(False)
+
+
+def _unset_statistics(unset_E: Tensor) -> BridgeStatistics:
+    return BridgeStatistics(audio_mean_E=unset_E, audio_std_E=unset_E, text_mean_E=unset_E, text_std_E=unset_E)
 
 
 def _check_sets(text_NE: Tensor, audio_NKE: Tensor) -> None:

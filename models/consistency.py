@@ -71,14 +71,17 @@ class ConsistencyObjective:
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         return (low + t * (high - low)) ** self.rho
 
+    def t(self, sigma: Tensor) -> Tensor:
+        """The inverse of `sigma`."""
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        return (sigma ** (1 / self.rho) - low) / (high - low)
+
     def draw_t(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` values of t in [0, 1], on the generator's device."""
         device = generator.device
         if self.draw is NoiseDraw.LOG_NORMAL:
             log_sigma = self.p_mean + self.p_std * torch.randn(count, generator=generator, device=device)
-            sigma = log_sigma.exp().clamp(self.sigma_min, self.sigma_max)
-            low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
-            return ((sigma ** (1 / self.rho) - low) / (high - low)).clamp(0, 1)
+            return self.t(log_sigma.exp().clamp(self.sigma_min, self.sigma_max)).clamp(0, 1)
         cumulative_G = _cumulative(self).to(device)
         cell = torch.searchsorted(cumulative_G, torch.rand(count, generator=generator, device=device))
         return (cell.clamp(max=GRID_CELLS - 1) + torch.rand(count, generator=generator, device=device)) / GRID_CELLS
@@ -92,21 +95,34 @@ class ConsistencyObjective:
         progress: float,
         channel_weight_C: Tensor | None = None,
     ) -> Tensor:
-        """Mean over the batch of pseudo-Huber(f(x_t), stopgrad f(x_r)) / (sigma_t - sigma_r).
+        """Mean of `losses` at drawn noise levels and noise."""
+        t_B = self.draw_t(len(clean), generator)
+        noise = torch.randn(clean.shape, generator=generator, device=clean.device)
+        return self.losses(raw, clean, t_B, noise, progress=progress, channel_weight_C=channel_weight_C).mean()
+
+    def losses(
+        self,
+        raw: RawNetwork,
+        clean: Tensor,
+        t_B: Tensor,
+        noise: Tensor,
+        *,
+        progress: float,
+        channel_weight_C: Tensor | None = None,
+    ) -> Tensor:
+        """pseudo-Huber(f(x_t), stopgrad f(x_r)) / (sigma_t - sigma_r) of every item (B,).
 
         Both points share their noise, so they lie on one trajectory towards `clean`; the teacher is the student
         itself. The step schedule runs over the planned training: one that is cut short is a different training.
         """
-        t_B = self.draw_t(len(clean), generator)
         r_B = (t_B - self.step(progress)).clamp(min=0)
         sigma_t, sigma_r = self.sigma(t_B), self.sigma(r_B)
-        noise = torch.randn(clean.shape, generator=generator, device=clean.device)
         f = precondition(raw, self.scales)
         with torch.no_grad():
             teacher = f(clean + per_item(sigma_r, clean) * noise, sigma_r)
         student = f(clean + per_item(sigma_t, clean) * noise, sigma_t)
         distance_B = pseudo_huber(weighted(student - teacher, channel_weight_C), self.huber)
-        return (distance_B / (sigma_t - sigma_r)).mean()
+        return distance_B / (sigma_t - sigma_r)
 
 
 def pseudo_huber(error: Tensor, factor: float) -> Tensor:

@@ -21,7 +21,7 @@ Objective = EdmObjective | ConsistencyObjective
 
 
 class Denoiser(nn.Module):
-    """D(x; sigma, context, clap) over standardised latents (standard deviation sigma_data), in float32.
+    """D(x; sigma, context, clap) over standardised latents (standard deviation sigma_data), in its weights' precision.
 
     The clean context is concatenated with the noisy latent on the channel axis at unit variance: it carries no noise,
     so the noise level must not scale it. A withheld context or CLAP embedding is replaced by a learned null; zeros
@@ -50,18 +50,30 @@ class Denoiser(nn.Module):
 
     def raw(self, noisy_BCT: Tensor, sigma_B: Tensor, conditions: Conditions) -> Tensor:
         """The network's own output F, before it is scaled: what the EDM loss compares."""
+        self._require_sizes(noisy_BCT, conditions)
         scales = self.objective.scales(sigma_B)
         features = torch.cat([per_item(scales.input, noisy_BCT) * noisy_BCT, self._context(conditions)], dim=1)
-        return self.network(features, scales.noise, self._clap(conditions)).float()
+        return self.network(features, scales.noise, self._clap(conditions)).to(self.null_context.dtype)
+
+    def _require_sizes(self, noisy_BCT: Tensor, conditions: Conditions) -> None:
+        """Raise ValueError for latents or embeddings of other sizes than this denoiser was built for."""
+        channels, frames = noisy_BCT.shape[1:]
+        context, width = tuple(conditions.context_BCT.shape[1:]), conditions.clap_BE.shape[1]
+        if (channels, context, width) != (self.latent_width, (self.latent_width, frames), self.clap_width):
+            raise ValueError(
+                f"a denoiser of {self.latent_width} channels and embeddings of {self.clap_width} was given latents of "
+                f"{channels} channels and {frames} frames with a context of {context[0]} and {context[1]} and "
+                f"embeddings of {width}; use the codec and the CLAP that it was trained with"
+            )
 
     def _context(self, conditions: Conditions) -> Tensor:
         """The context (B, C, T) at unit variance, or the null broadcast over time."""
-        given = conditions.context_BCT.float() / self.objective.sigma_data
+        given = conditions.context_BCT.to(self.null_context.dtype) / self.objective.sigma_data
         return torch.where(conditions.has_context_B[:, None, None], given, self.null_context[None, :, None])
 
     def _clap(self, conditions: Conditions) -> Tensor:
         """The CLAP embedding (B, E) at unit variance (unit vectors have 1 / E), or the null."""
-        given = conditions.clap_BE.float() * self.clap_width**0.5
+        given = conditions.clap_BE.to(self.null_clap.dtype) * self.clap_width**0.5
         return torch.where(conditions.has_clap_B[:, None], given, self.null_clap[None])
 
 

@@ -57,6 +57,14 @@ class EdmObjective:
         """The preconditioning that a network trained with this objective needs."""
         return edm_scales(sigma_B, self.sigma_data)
 
+    def draw_t(self, count: int, generator: torch.Generator) -> Tensor:
+        """`count` values of t = ln(sigma), on the generator's device."""
+        return self.p_mean + self.p_std * torch.randn(count, generator=generator, device=generator.device)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """The noise level at t."""
+        return t.exp()
+
     def loss(
         self,
         raw: RawNetwork,
@@ -66,17 +74,30 @@ class EdmObjective:
         progress: float,
         channel_weight_C: Tensor | None = None,
     ) -> Tensor:
-        """Mean over the batch of |F - (y - c_skip x) / c_out|^2, which is lambda(sigma) |D - y|^2 (EDM eq. 8).
+        """Mean of `losses` at drawn noise levels and noise."""
+        t_B = self.draw_t(len(clean), generator)
+        noise = torch.randn(clean.shape, generator=generator, device=clean.device)
+        return self.losses(raw, clean, t_B, noise, progress=progress, channel_weight_C=channel_weight_C).mean()
+
+    def losses(
+        self,
+        raw: RawNetwork,
+        clean: Tensor,
+        t_B: Tensor,
+        noise: Tensor,
+        *,
+        progress: float,
+        channel_weight_C: Tensor | None = None,
+    ) -> Tensor:
+        """(F - (y - c_skip x) / c_out)^2 of every element (B, ...), which is lambda(sigma) (D - y)^2 (EDM eq. 8).
 
         `progress`, the fraction of the training done, is part of every objective's call; this one does not change.
         """
-        draw = torch.randn(len(clean), generator=generator, device=clean.device)
-        sigma_B = (self.p_mean + self.p_std * draw).exp()
-        noise = torch.randn(clean.shape, generator=generator, device=clean.device)
+        sigma_B = self.sigma(t_B)
         noisy = clean + per_item(sigma_B, clean) * noise
         scales = self.scales(sigma_B)
         wanted = (clean - per_item(scales.skip, clean) * noisy) / per_item(scales.out, clean)
-        return weighted(raw(noisy, sigma_B) - wanted, channel_weight_C).square().mean()
+        return weighted(raw(noisy, sigma_B) - wanted, channel_weight_C).square()
 
 
 def precondition(raw: RawNetwork, scales: Callable[[Tensor], Scales]) -> Denoise:

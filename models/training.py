@@ -1,4 +1,4 @@
-"""The one training loop, for denoisers of either objective and for the bridge, and the training of denoisers."""
+"""The one training loop: for denoisers of either objective, for the bridge and for codecs."""
 
 from __future__ import annotations
 
@@ -6,28 +6,25 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache, partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.batch import LatentBatch, LatentSet, StyleSource
-from models.consistency import ConsistencyObjective
-from models.denoiser import Denoiser, NetworkRecipe, Objective, build_denoiser
-from models.weights import check_names, load_into
-
-# Shapes: B batch, N windows.
+from models.data_parallel import in_any_process, mean_of_processes, state_of_process_0
+from models.device_memory import within_memory
+from models.telemetry import Pace, device_memory, relative_distance
+from models.weights import check_names
 
 State = dict[str, Tensor]
 Log = Callable[[int, dict[str, float]], None]
 Save = Callable[[State], None]
+Preview = Callable[[int, State], None]
 OptimizerOf = Callable[[nn.Module, "TrainingRecipe"], torch.optim.Optimizer]
 
 KINDS = ("weights", "ema", "first_moment", "second_moment")
 COUNTS = ("step", "updates", "skipped", "skipped_in_a_row")
+SMALLER = "take a smaller batch, more processes or a smaller scale; what was saved stays"
 
 
 class Precision(Enum):
@@ -35,6 +32,11 @@ class Precision(Enum):
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the factors of a matrix product."""
+        return torch.bfloat16 if self is Precision.BFLOAT16 else torch.float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,10 @@ class DivergedError(RuntimeError):
     """Training met non-finite gradients too many times in a row."""
 
 
+class TrainingStopped(KeyboardInterrupt):
+    """Training was asked to stop and did between two steps: an interrupt, which nothing takes for a failure."""
+
+
 def fit(
     module: nn.Module,
     loss: Callable[[int], Tensor],
@@ -80,29 +86,39 @@ def fit(
     log: Log | None = None,
     log_every: int = 50,
     optimizer_of: OptimizerOf | None = None,
+    preview: Preview | None = None,
+    preview_every: int = 1_000,
+    stop: Callable[[], bool] | None = None,
 ) -> State:
     """Minimise `loss(step)` over the module's parameters; return its averaged weights as a state dict on the CPU.
 
     `loss` must be a function of the step and the weights alone: then a training resumed from a saved state continues
     as if it had never stopped, bit for bit on a CPU with as many threads. `save` gets a flat dict of tensors that
-    safetensors can hold. The module itself ends with the raw weights. `optimizer_of` gives another optimiser than
-    AdamW, with Adam's two moments.
+    safetensors can hold, `preview` the averaged weights. The module itself ends with the raw weights. `optimizer_of`
+    gives another optimiser than AdamW, with Adam's two moments. `stop` is asked after every step: if true in any
+    process, the state is saved and TrainingStopped raised. All processes of a group call this, with a log in all or in
+    none; they resume where process 0 does.
     """
     run = _Run(module, recipe, optimizer_of or adamw)
-    if resume is not None:
-        run.restore(resume)
+    run.resume(resume)
     module.train()
     heard: list[Tensor] = []
+    pace = Pace(run.step)
     while run.step < recipe.steps:
         value, norm = run.advance(loss)
         heard.append(value)
         done = run.step == recipe.steps
         if done or run.step % log_every == 0:
             if log is not None:
-                log(run.step, run.report(heard, norm))
+                log(run.step, run.report(heard, norm) | {"steps_per_second": pace.report(run.step)})
             heard = []
-        if save is not None and not done and run.step % save_every == 0:
+        if preview is not None and run.step % preview_every == 0:
+            preview(run.step, run.averaged())
+        stopping = in_any_process(stop is not None and stop(), run.device)
+        if save is not None and not done and (stopping or run.step % save_every == 0):
             save(run.state())
+        if stopping and not done:
+            raise TrainingStopped(f"stopped after step {run.step} of {recipe.steps}")
     return run.averaged()
 
 
@@ -115,24 +131,30 @@ class _Run:
         parameters = dict(module.named_parameters())
         self.names = list(parameters)
         self.tensors: list[Tensor] = list(parameters.values())
+        self.device = self.tensors[0].device
         self.ema = [parameter.detach().clone() for parameter in self.tensors]
         self.optimizer = optimizer_of(module, recipe)
         self.step = self.updates = self.skipped = self.skipped_in_a_row = 0
 
     def advance(self, loss: Callable[[int], Tensor]) -> tuple[Tensor, Tensor]:
         """One step: its loss and gradient norm. A step without a finite gradient changes no weight."""
-        device = self.tensors[0].device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.precision is Precision.BFLOAT16):
-            value = loss(self.step)
-        value.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.tensors, self.recipe.gradient_clip)
-        if math.isfinite(norm):
-            self._update()
-        else:
-            self._skip(value.item())
+        with within_memory(f"step {self.step}", self.device, remedy=SMALLER):
+            value = self._gradients(loss)
+            norm = torch.nn.utils.clip_grad_norm_(self.tensors, self.recipe.gradient_clip)
+            if math.isfinite(norm):
+                self._update()
+            else:
+                self._skip(value.item())
         self.optimizer.zero_grad()
         self.step += 1
-        return value.detach(), norm
+        return value, norm
+
+    def _gradients(self, loss: Callable[[int], Tensor]) -> Tensor:
+        """The loss of this step, whose gradients are left with the parameters."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision is Precision.BFLOAT16):
+            value = loss(self.step)
+        value.backward()
+        return value.detach()
 
     def _update(self) -> None:
         for group in self.optimizer.param_groups:
@@ -157,19 +179,27 @@ class _Run:
     def report(self, heard: list[Tensor], norm: Tensor) -> dict[str, float]:
         """What a log gets: the mean loss since the last report, and the state of the optimisation."""
         return {
-            "loss": float(torch.stack(heard).mean()),
+            "loss": float(mean_of_processes(torch.stack(heard).mean())),
             "gradient_norm": float(norm),
             "learning_rate": self.recipe.rate(self.step - 1),
             "skipped_steps": float(self.skipped),
+            "ema_distance": relative_distance(self.ema, self.tensors),
+            **device_memory(self.device),
         }
 
     def state(self) -> State:
         """All that a resumed training needs, copied to the CPU."""
         return {name: tensor.detach().cpu().clone() for name, tensor in self._live().items()}
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a state that `state` returned."""
-        check_names(state, self._live(), what="this training")
+    def resume(self, state: Mapping[str, Tensor] | None) -> None:
+        """Continue from a state that `state` returned; without one, begin."""
+        if state is not None:
+            check_names(state, self._live(), what="this training")
+        state = state_of_process_0(state, self._live(), self.device)
+        if state is not None:
+            self._restore(state)
+
+    def _restore(self, state: Mapping[str, Tensor]) -> None:
         for count in COUNTS:
             setattr(self, count, int(state[count]))
         with torch.no_grad():
@@ -215,102 +245,3 @@ def _decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]
         {"params": [p for p in parameters if id(p) in matrices], "weight_decay": weight_decay},
         {"params": [p for p in parameters if id(p) not in matrices], "weight_decay": 0.0},
     ]
-
-
-def train_denoiser(
-    network: NetworkRecipe,
-    objective: Objective,
-    training: TrainingRecipe,
-    data: LatentSet,
-    *,
-    style: StyleSource,
-    context_dropout: float = 0.25,
-    clap_dropout: float = 0.25,
-    channel_weighting: bool = False,
-    start: Mapping[str, Tensor] | None = None,
-    resume: Mapping[str, Tensor] | None = None,
-    save: Save | None = None,
-    save_every: int = 1_000,
-    log: Log | None = None,
-    log_every: int = 50,
-    device: str | torch.device = "cpu",
-) -> State:
-    """The averaged weights of a denoiser trained on `data`; `load_denoiser` makes a denoiser of them.
-
-    `start` holds the weights of a trained denoiser of the same network, to tune from. The conditions are dropped
-    independently of each other, because all four combinations are rows of Table 1.
-    """
-    if isinstance(objective, ConsistencyObjective) and training.precision is not Precision.FLOAT32:
-        raise ValueError(
-            "consistency training compares two nearby outputs, whose difference bfloat16 rounds away; use FLOAT32"
-        )
-    where = torch.device(device)
-    channels = data.target_NCT.shape[1]
-    denoiser = build_denoiser(network, objective, clap_width=data.clap_width, seed=training.seed, latent_width=channels)
-    if start is not None:
-        load_into(denoiser, start, what="the denoiser to be tuned")
-    denoiser.to(where)
-    weight_C = data.channel_weights.to(where) if channel_weighting else None
-
-    def loss(step: int) -> Tensor:
-        generator = step_generator(training.seed, step, where)
-        batch = _conditions_dropped(
-            training_batch(data, style, training, step).to(where), context_dropout, clap_dropout, generator
-        )
-        return objective.loss(
-            partial(denoiser.raw, conditions=batch.conditions),
-            batch.target_BCT,
-            generator=generator,
-            progress=step / training.steps,
-            channel_weight_C=weight_C,
-        )
-
-    return fit(denoiser, loss, training, resume=resume, save=save, save_every=save_every, log=log, log_every=log_every)
-
-
-def load_denoiser(
-    network: NetworkRecipe,
-    objective: Objective,
-    *,
-    clap_width: int,
-    weights: Mapping[str, Tensor],
-    device: str | torch.device = "cpu",
-) -> Denoiser:
-    """A trained denoiser, ready to sample from. Raises WeightsError naming the tensors that do not fit."""
-    latent_width = len(weights["null_context"]) if "null_context" in weights else 0
-    denoiser = build_denoiser(network, objective, clap_width=clap_width, seed=0, latent_width=max(latent_width, 1))
-    load_into(denoiser, weights, what=f"a denoiser of {network}")
-    return denoiser.to(device).eval().requires_grad_(False)
-
-
-def training_batch(data: LatentSet, style: StyleSource, training: TrainingRecipe, step: int) -> LatentBatch:
-    """The windows of one step: a function of the seed and the step."""
-    indices = batch_indices(training.seed, step, training.batch_size, len(data))
-    choice = np.random.default_rng([training.seed, step, 1]).integers(data.segments, size=len(indices))
-    return data.batch(indices, choice, style)
-
-
-def batch_indices(seed: int, step: int, batch_size: int, windows: int) -> NDArray[np.int64]:
-    """The rows (B,) of one step: every epoch is a permutation of its own, and batches run across their borders."""
-    positions = np.arange(step * batch_size, (step + 1) * batch_size)
-    epochs = positions // windows
-    parts = [(int(epoch), positions[epochs == epoch] % windows) for epoch in np.unique(epochs)]
-    return np.concatenate([_epoch(seed, epoch, windows)[places] for epoch, places in parts])
-
-
-def step_generator(seed: int, step: int, device: torch.device) -> torch.Generator:
-    """The randomness of one step, on the device that uses it: noise is a function of seed, step and kind of device."""
-    word = np.random.SeedSequence([seed, step, 2]).generate_state(1, np.uint64)[0]
-    return torch.Generator(device).manual_seed(int(word >> np.uint64(1)))
-
-
-def _conditions_dropped(
-    batch: LatentBatch, context_dropout: float, clap_dropout: float, generator: torch.Generator
-) -> LatentBatch:
-    draw = torch.rand(2, len(batch.target_BCT), generator=generator, device=generator.device)
-    return batch.with_conditions_dropped(context=draw[0] < context_dropout, clap=draw[1] < clap_dropout)
-
-
-@lru_cache(maxsize=2)
-def _epoch(seed: int, epoch: int, windows: int) -> NDArray[np.int64]:
-    return np.random.default_rng([seed, epoch, 0]).permutation(windows)

@@ -15,26 +15,33 @@ from torch import Tensor
 from models.batch import LatentSet, restore, standardise
 from models.codec import Codec, LatentClip
 from models.conditioning import ClapSource, Conditioning, Conditions
+from models.device_memory import within_memory
 from models.sampling import Guidance, Sampler, pseudo_stereo, sample_latents
 from tasks.artifact import Artifact
 from tasks.audio import flac_bytes
 from tasks.cluster import Resident, fan_out, resident_model
-from tasks.embed import shard_rows
 from tasks.fit_codec import load_codec
+from tasks.latent_origin import require_one_codec
+from tasks.lost_shards import hand_on_lost
 from tasks.pack import load_keys, load_latents, load_text
 from tasks.progress import Progress
 from tasks.runtime import Runtime, use_threads
-from tasks.shard_folder import shard_path, shards_of
-from tasks.shards import shard_is_whole, write_shard
+from tasks.shard_folder import shards_of
+from tasks.shards import BrokenShard, read_index, shard_is_whole, write_shard
 from tasks.step import Step
+from tasks.storage import name_of
 from tasks.train import load_trained_bridge, load_trained_denoiser
 
 LATENTS = "latents_NVCT.npy"
+FEWER = "lower the runtime's `generation_batch`, or sample with --device cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateCandidates(Step):
-    """One candidate for each of the first `count` prompts, seeded by (seed, prompt), whatever the batch."""
+    """One candidate for each of the first `count` prompts, seeded by (seed, prompt), whatever the batch.
+
+    Fewer where prompts were lost with their shards.
+    """
 
     stage: ClassVar[str] = "candidates"
 
@@ -56,42 +63,49 @@ class GenerateCandidates(Step):
 
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
         use_threads(runtime)
-        np.save(out / LATENTS, self._sample(runtime).numpy())
+        require_one_codec({"the denoiser": self.denoiser, "the prompts": self.prompts, "the decoder": self.codec})
+        keys = load_keys(self.prompts)[: self.count]
+        np.save(out / LATENTS, self._sample(keys, runtime).numpy())
         name = f"codec-{self.key()}"
-        pieces = self._pieces(name, out)
+        pieces = self._pieces(name, out, keys)
         resident = Resident(name, load_codec, self.codec.location)
         fan_out(runtime, _decode_shard, pieces, title=f"decode {self.conditioning.label}", resident=resident)
-        return {"candidates": self.count}
+        return {"candidates": len(keys), "lost": hand_on_lost(out, self.prompts)}
 
-    def _sample(self, runtime: Runtime) -> Tensor:
+    def _sample(self, keys: list[str], runtime: Runtime) -> Tensor:
         """Raw latents (N, V, C, T); V is 2 where a variation becomes the second channel."""
         prompts = load_latents(self.prompts)
         text_NE = torch.from_numpy(load_text(self.prompts))
-        player = _Player(self, runtime)
-        keys = load_keys(self.prompts)[: self.count]
+        player = Player(self, runtime)
         batches = [
-            range(first, min(first + runtime.generation_batch, self.count))
-            for first in range(0, self.count, runtime.generation_batch)
+            range(first, min(first + runtime.generation_batch, len(keys)))
+            for first in range(0, len(keys), runtime.generation_batch)
         ]
         made = []
-        with Progress(self.describe(), total=self.count, live=runtime.progress) as bar:
+        with Progress(self.describe(), total=len(keys), live=runtime.progress) as bar:
             for rows in batches:
-                made.append(player.play(prompts, text_NE, rows, keys))
+                with within_memory(f"sampling {len(rows)} at once", runtime.device, remedy=FEWER):
+                    made.append(player.play(prompts, text_NE, rows, keys))
                 bar.advance(len(rows))
         return torch.cat(made)
 
-    def _pieces(self, name: str, out: Path) -> list[tuple[Any, ...]]:
-        """One piece a shard of windows, so that candidates and their contexts lie in shards of the same number."""
-        pieces, first = [], 0
-        for number, shard in enumerate(shards_of(self.windows)):
-            keys = [row.key for row in shard_rows(shard)][: self.count - first]
-            if keys:
-                pieces.append((name, str(out / LATENTS), first, keys, self.samples, self.seed, shard_path(out, number)))
-            first += len(keys)
+    def _pieces(self, name: str, out: Path, keys: list[str]) -> list[tuple[Any, ...]]:
+        """One piece a shard of windows, so that candidates and their contexts lie in shards of the same name.
+
+        A shard that the prompts were made without has none. Raises ValueError where a prompt is of no shard.
+        """
+        rows = {key: row for row, key in enumerate(keys)}
+        pieces: list[tuple[Any, ...]] = []
+        for shard in shards_of(self.windows):
+            asked = {key: rows.pop(key) for key in _keys_of(shard) if key in rows}
+            if asked:
+                pieces.append((name, str(out / LATENTS), asked, self.samples, self.seed, str(out / name_of(shard))))
+        if rows:
+            raise ValueError(f"{len(rows)} of {len(keys)} prompts, such as {min(rows)}, are in no shard of the windows")
         return pieces
 
 
-class _Player:
+class Player:
     """An arm ready to play: networks loaded once, conditions made batch by batch."""
 
     def __init__(self, step: GenerateCandidates, runtime: Runtime) -> None:
@@ -165,14 +179,22 @@ def generators(seed: int, keys: list[str], purpose: str) -> list[torch.Generator
     return [torch.Generator().manual_seed(value) for value in seeds]
 
 
-def _decode_shard(piece: tuple[str, str, int, list[str], int, int, str]) -> None:
-    name, latents, first, keys, samples, seed, destination = piece
+def _keys_of(shard: str) -> tuple[str, ...]:
+    """The windows of a shard by its index, or none where that is broken: no prompt was made of such a shard."""
+    try:
+        return read_index(shard).keys
+    except BrokenShard:
+        return ()
+
+
+def _decode_shard(piece: tuple[str, str, dict[str, int], int, int, str]) -> None:
+    """Decode the candidates of one shard; `asked` are their keys and, for each, the row of its latents."""
+    name, latents, asked, samples, seed, destination = piece
     if shard_is_whole(destination):
         return
     codec: Codec = resident_model(name)
-    raw_NVCT = np.load(latents, mmap_mode="r")[first : first + len(keys)]
-    candidates = (_decode_one(codec, raw_VCT, key, samples, seed) for raw_VCT, key in zip(raw_NVCT, keys, strict=True))
-    write_shard(destination, candidates)
+    raw_NVCT = np.load(latents, mmap_mode="r")
+    write_shard(destination, (_decode_one(codec, raw_NVCT[row], key, samples, seed) for key, row in asked.items()))
 
 
 def _decode_one(codec: Codec, raw_VCT: np.ndarray, key: str, samples: int, seed: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from models.batch import LatentSet
 from tasks.artifact import Artifact
 from tasks.embed import load_embeddings
 from tasks.encode import MEMBERS, STATISTICS
-from tasks.lost_shards import LostShard, lost_shards
+from tasks.lost_shards import LostShard, hand_on_lost, lost_shards
 from tasks.runtime import Runtime
 from tasks.shard_folder import shards_of
 from tasks.shards import load_npy, read_index, read_shard
@@ -29,7 +29,7 @@ _ARRAYS = ("target_NCT", "context_NCT", "clap_audio_NKE", "clap_leak_NE", "clap_
 class PackLatents(Step):
     """One `.npy` an array; the rows of latents and embeddings are checked to be the same windows.
 
-    A window that either was made without, and says so, is in neither.
+    A window that either was made without, and says so, is left out, and its shard named here too.
     """
 
     stage: ClassVar[str] = "pack"
@@ -51,6 +51,7 @@ class PackLatents(Step):
             np.save(out / f"{array}.npy", embedded.arrays[name][rows])
         (out / STATISTICS).write_bytes((self.latents.path / STATISTICS).read_bytes())
         (out / "keys.json").write_text(json.dumps(keys), encoding="utf-8")
+        hand_on_lost(out, self.latents, self.embeddings)
         return {"windows": len(keys), "left_out": len(set(encoded_keys) ^ set(embedded_keys))}
 
 
@@ -88,8 +89,11 @@ def load_latents(packed: Artifact) -> LatentSet:
 
 
 def load_statistics(artifact: Artifact) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (C,) by channel of encoded or packed latents."""
-    told = json.loads((artifact.path / STATISTICS).read_text(encoding="utf-8"))
+    """Mean and standard deviation (C,) by channel of encoded or packed latents; ValueError where they are missing."""
+    path = artifact.path / STATISTICS
+    if not path.exists():
+        raise ValueError(f"{path} is missing: latents are trained on by their statistics; encode the windows again")
+    told = json.loads(path.read_text(encoding="utf-8"))
     return np.asarray(told["mean_C"], dtype=np.float32), np.asarray(told["std_C"], dtype=np.float32)
 
 

@@ -33,7 +33,9 @@ class Runtime:
     experiment: str = "stemwright"
     log_every: int = 50
     save_every: int = 200
+    preview_every: int | None = None
     generation_batch: int = 32
+    compiled: bool = False
     progress: bool = True
     local_files: Mapping[str, str] = field(default_factory=dict)
 

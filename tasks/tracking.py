@@ -108,6 +108,13 @@ def training_log(
         client.set_terminated(run_id, status=status)
 
 
+def log_training_files(tracking: Tracking, key: str, files: Mapping[str, bytes]) -> None:
+    """Pictures and audio by path into the run of this key, inside its `training_log`."""
+    client = _client(tracking.uri)
+    (run,) = _runs_of(client, tracking.train_id, key)
+    _log_files(client, run.info.run_id, files)
+
+
 def publish_evaluations(tracking: Tracking, rows: Sequence[EvaluationRun]) -> dict[str, str]:
     """The run id of every row's key: runs that exist are left alone, missing ones are made, half-made ones replaced.
 
@@ -215,7 +222,7 @@ def _training_run(
     tags: Mapping[str, str],
 ) -> tuple[str, int]:
     """The id of the key's run and the last step it holds, -1 for none."""
-    found = client.search_runs([experiment_id], filter_string=f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
+    found = _runs_of(client, experiment_id, key)
     if not found:
         run = client.create_run(experiment_id, run_name=name, tags={KEY_TAG: key, **tags})
         client.log_batch(run.info.run_id, params=_params(params))
@@ -224,6 +231,11 @@ def _training_run(
     client.update_run(run.info.run_id, status="RUNNING")
     histories = [client.get_metric_history(run.info.run_id, metric) for metric in run.data.metrics]
     return run.info.run_id, max((value.step for history in histories for value in history), default=-1)
+
+
+def _runs_of(client: MlflowClient, experiment_id: str, key: str) -> list[Run]:
+    """The newest run of this key, or none."""
+    return list(client.search_runs([experiment_id], filter_string=f"tags.`{KEY_TAG}` = '{key}'", max_results=1))
 
 
 def _finished_runs(client: MlflowClient, experiment_id: str, keys: set[str]) -> dict[str, str]:

@@ -1,54 +1,83 @@
-"""What a training loop needs of the world: where to resume, how to save, and where its figures go."""
+"""What a training loop needs of the world: where to resume, how to save, when to stop, where its figures go."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from models.weights import load_weights, save_weights
+from models.training import State
+from tasks.checkpoints import drop_states, load_state, save_state
+from tasks.interruption import asked_to_stop
 from tasks.progress import Progress
 from tasks.runtime import Runtime, code_version
 from tasks.step import Step
-from tasks.tracking import open_tracking, training_log
+from tasks.telemetry_file import TelemetryFile
+from tasks.tracking import log_training_files, open_tracking, training_log
+from tasks.whole_files import write_whole
 
-STATE, CURVE = "state.safetensors", "curve.json"
 Log = Callable[[int, Mapping[str, float]], None]
+Heard = Callable[[State], Mapping[str, bytes]]
 
 
 @contextmanager
-def training_session(step: Step, out: Path, runtime: Runtime, *, total: int) -> Iterator[dict[str, Any]]:
-    """The loop's arguments for it. The state is dropped when training ends: the result is the weights and the curve."""
-    state_path = out / STATE
-    resume = load_weights(state_path)[0] if state_path.exists() else None
-    curve = _Curve(out / CURVE, until=int(resume["step"]) if resume else 0)
+def training_session(
+    step: Step, out: Path, runtime: Runtime, *, total: int, heard: Heard | None = None
+) -> Iterator[dict[str, Any]]:
+    """The loop's arguments for it. States are dropped when training ends: the result is the weights and the figures.
+
+    `heard` makes files of averaged weights: previews are kept beside the figures and in the training's MLflow run.
+    """
+    resume = load_state(out)
+    figures = TelemetryFile(out, until=int(resume["step"]) if resume else 0)
     with (
+        asked_to_stop() as stop,
         _tracked(step, runtime) as track,
         Progress(step.describe(), total=total, live=runtime.progress) as bar,
     ):
 
         def log(at: int, values: Mapping[str, float]) -> None:
             bar.reach(at, note=f"loss {values.get('loss', float('nan')):.4f}")
-            curve.add(at, values)
+            figures.add(at, values)
             track(at, values)
 
-        def save(state: dict[str, Tensor]) -> None:
-            save_weights(state_path, state, {})
-            curve.write()
+        def preview(at: int, weights: State) -> None:
+            assert heard is not None  # else it is not handed on
+            files = {f"preview/step-{at:07d}/{name}": data for name, data in heard(weights).items()}
+            for name, data in files.items():
+                path = out / "log" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(path, data)
+            _track_files(step, runtime, files)
 
-        yield {
+        previews = {"preview": preview, "preview_every": runtime.preview_every} if heard else {}
+        yield previews | {
             "resume": resume,
-            "save": save,
+            "save": partial(save_state, out),
             "save_every": runtime.save_every,
             "log": log,
             "log_every": runtime.log_every,
+            "stop": stop,
         }
-    curve.write()
-    state_path.unlink(missing_ok=True)
+    drop_states(out)
+
+
+@contextmanager
+def helping_session(runtime: Runtime) -> Iterator[dict[str, Any]]:
+    """The loop's arguments for the processes that help the first one, which alone resumes, saves and tells."""
+    with asked_to_stop() as stop:
+        yield {"log": _unheard, "log_every": runtime.log_every, "stop": stop}
+
+
+def _unheard(at: int, values: Mapping[str, float]) -> None:
+    """The log of a helper."""
+
+
+def _track_files(step: Step, runtime: Runtime, files: Mapping[str, bytes]) -> None:
+    tracking = open_tracking(runtime.tracking_uri, runtime.mlflow_artifacts, runtime.experiment)
+    log_training_files(tracking, step.key(), files)
 
 
 def _tracked(step: Step, runtime: Runtime) -> AbstractContextManager[Log]:
@@ -62,18 +91,3 @@ def _tracked(step: Step, runtime: Runtime) -> AbstractContextManager[Log]:
         params={"stage": step.stage, "device": runtime.device},
         tags={"git.commit": str(code["commit"]), "git.dirty": str(code["dirty"])},
     )
-
-
-class _Curve:
-    """The figures of a run by step; on resuming, those after the saved state are made again."""
-
-    def __init__(self, path: Path, *, until: int) -> None:
-        self._path = path
-        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        self._points: list[tuple[int, dict[str, float]]] = [(at, values) for at, values in known if at <= until]
-
-    def add(self, at: int, values: Mapping[str, float]) -> None:
-        self._points.append((at, {name: value for name, value in values.items() if not name.startswith("rate/")}))
-
-    def write(self) -> None:
-        self._path.write_text(json.dumps(self._points), encoding="utf-8")

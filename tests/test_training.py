@@ -12,18 +12,13 @@ from torch import nn
 
 from models.batch import LatentSet, StyleSource
 from models.consistency import ConsistencyObjective
+from models.denoiser import build_denoiser
+from models.denoiser_training import load_denoiser, train_denoiser, training_batch
+from models.device_memory import TooLargeError
 from models.dit import DiTRecipe
 from models.edm import EdmObjective
-from models.training import (
-    DivergedError,
-    Precision,
-    TrainingRecipe,
-    batch_indices,
-    fit,
-    load_denoiser,
-    train_denoiser,
-    training_batch,
-)
+from models.training import DivergedError, Precision, TrainingRecipe, TrainingStopped, fit
+from models.training_draws import batch_indices
 from models.unet import UNetRecipe
 from models.weights import WeightsError, load_weights, save_weights
 
@@ -155,6 +150,75 @@ def test_too_many_non_finite_steps_end_the_training_with_a_reason(line):
     recipe = TrainingRecipe(steps=50, batch_size=1, nonfinite_limit=4)
     with pytest.raises(DivergedError, match="4 steps in a row up to step 3 had no finite gradient"):
         fit(line, lambda step: line.weight.sum() * math.inf, recipe)
+
+
+@pytest.mark.parametrize("asked_at", [1, 5, 7])
+def test_a_training_that_is_asked_to_stop_saves_and_goes_on_exactly(corpus, asked_at):
+    asked, saved = iter(range(1, BRIEF.steps + 1)), []
+    with pytest.raises(TrainingStopped, match=f"stopped after step {asked_at} of 12"):
+        train(corpus, save=saved.append, save_every=5, stop=lambda: next(asked) == asked_at)
+    assert int(saved[-1]["step"]) == asked_at
+    assert equal(train(corpus, resume=saved[-1]), train(corpus))
+
+
+def test_a_training_that_is_asked_to_stop_after_its_last_step_has_ended(line):
+    recipe = TrainingRecipe(steps=1, batch_size=1)
+    assert fit(line, lambda step: line.weight.sum(), recipe, stop=lambda: True)
+
+
+def test_a_step_that_does_not_fit_the_memory_names_the_remedy(line):
+    def loss(step):
+        raise torch.OutOfMemoryError("tried to allocate 20 GiB\nmuch detail")
+
+    with pytest.raises(
+        TooLargeError, match=r"step 0 does not fit the memory of cpu \(tried to allocate 20 GiB\); take"
+    ):
+        fit(line, loss, TrainingRecipe(steps=1, batch_size=1))
+
+
+@pytest.mark.parametrize("objective", [EdmObjective(), ConsistencyObjective()], ids=["edm", "consistency"])
+def test_under_bfloat16_only_the_networks_products_are_rounded(objective):
+    """What goes into the network and what the loss makes of its output are float32, bit for bit as without autocast."""
+    random = torch.Generator().manual_seed(0)
+    clean, noise, output = torch.randn(3, 5, 4, 8, generator=random).unbind()
+    seen = []
+
+    def raw(noisy, sigma_B):
+        seen.append((noisy, sigma_B))
+        return output
+
+    def losses():
+        t_B = torch.linspace(0.1, 0.9, 5)
+        return objective.losses(raw, clean, t_B, noise, progress=0.5, channel_weight_C=torch.ones(4))
+
+    plain = losses()
+    with torch.autocast("cpu", torch.bfloat16):
+        told = losses()
+    assert told.dtype == torch.float32 and torch.equal(told, plain)
+    half = len(seen) // 2
+    for before, after in zip(seen[:half], seen[half:], strict=True):
+        assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+def test_a_bfloat16_network_answers_in_float32_to_unrounded_inputs(corpus):
+    denoiser = build_denoiser(DIT, EdmObjective(), clap_width=6, seed=0, latent_width=4)
+    features = []
+    denoiser.network.register_forward_pre_hook(lambda module, told: features.append(told[0]))
+    batch = training_batch(corpus, StyleSource.OTHER_SEGMENT, BRIEF, 0)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = denoiser(batch.target_BCT, torch.ones(4), batch.conditions)
+    assert found.dtype == features[0].dtype == torch.float32
+
+
+def test_a_compiled_network_trains_to_the_same_weights_under_the_same_names(corpus, monkeypatch):
+    """Dynamo's graphs run by torch itself: bit for bit; `test_compiled_training.py` has the real compiler."""
+    compiled_in_place = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda module: compiled_in_place(module, backend="eager"))
+    torch._dynamo.utils.counters.clear()
+    brief = dataclasses.replace(BRIEF, steps=3)
+    compiled = train(corpus, brief, compiled=True)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0  # it was compiled, not silently left as it is
+    assert equal(compiled, train(corpus, brief))
 
 
 def test_rate_warms_up_linearly_and_falls_to_zero():
