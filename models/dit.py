@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,17 @@ from models.noise_embedding import noise_embedding
 
 ROTARY_PERIOD = 10_000.0  # RoPE (Su et al. 2021)
 
+Rotation = tuple[Tensor, Tensor]
+
+
+class Mlp(Enum):
+    """The feed-forward half of a block; both have the same number of parameters, within a few in a thousand."""
+
+    GELU = "gelu"
+    """down(GELU(up h)), `mlp_ratio` times as wide inside: the paper states the ratio, the tanh form of GELU is ours."""
+    SWIGLU = "swiglu"
+    """down(SiLU(a) b) with a, b = up h (Shazeer 2020), two thirds as wide inside."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DiTRecipe:
@@ -22,7 +35,8 @@ class DiTRecipe:
 
     `frames_per_token` latent frames are stacked into one token: 1 in the paper, more on a small machine. `slots`
     adds a learned embedding of the token's place in a codec chunk of that many tokens, for codecs whose tokens are
-    an unordered set; None, the paper's, adds none.
+    an unordered set; None, the paper's, adds none. `learned_positions` is a table of so many tokens, added at the
+    entrance, in place of rotary positions; None, our default, has those.
     """
 
     width: int = 1024
@@ -32,6 +46,8 @@ class DiTRecipe:
     noise_width: int = 512
     frames_per_token: int = 1
     slots: int | None = None
+    mlp: Mlp = Mlp.GELU
+    learned_positions: int | None = None
 
 
 class DiT(nn.Module):
@@ -39,7 +55,7 @@ class DiT(nn.Module):
 
     Departure: the paper does not say how CLAP enters nor how positions are told; only AdaLN from the 512-wide noise
     embedding, with a projected CLAP embedding added to it, gives its "around 280 million" parameters. Positions are
-    rotary, queries and keys are RMS-normalised: neither has parameters.
+    rotary by default, queries and keys are RMS-normalised: neither has parameters.
     """
 
     def __init__(self, recipe: DiTRecipe, *, in_channels: int, out_channels: int, clap_width: int) -> None:
@@ -50,7 +66,8 @@ class DiT(nn.Module):
         width, stacked = recipe.width, recipe.frames_per_token
         self.enter = nn.Linear(in_channels * stacked, width)
         self.clap = nn.Linear(clap_width, recipe.noise_width)
-        self.slots = None if recipe.slots is None else nn.Parameter(0.02 * torch.randn(recipe.slots, width))
+        self.slots = _learned_table(recipe.slots, width)
+        self.positions = _learned_table(recipe.learned_positions, width)
         self.blocks = nn.ModuleList(Block(recipe) for _ in range(recipe.layers))
         self.final_modulation = nn.Linear(recipe.noise_width, 2 * width)
         self.leave = nn.Linear(width, out_channels * stacked)
@@ -62,15 +79,26 @@ class DiT(nn.Module):
     def forward(self, features_BCT: Tensor, noise_B: Tensor, clap_BE: Tensor) -> Tensor:
         """F (B, out_channels, T). T must be a whole number of tokens."""
         told_BM = functional.silu(noise_embedding(noise_B, self.recipe.noise_width) + self.clap(clap_BE))
-        hidden_BND = self.enter(self._tokens(features_BCT))
-        if self.slots is not None:
-            place_N = torch.arange(hidden_BND.shape[1], device=hidden_BND.device) % len(self.slots)
-            hidden_BND = hidden_BND + self.slots[place_N]
-        rotation = rotary_table(hidden_BND.shape[1], self.recipe.width // self.recipe.heads, hidden_BND.device)
+        hidden_BND, rotation = self._placed(self.enter(self._tokens(features_BCT)))
         for block in self.blocks:
             hidden_BND = block(hidden_BND, told_BM, rotation)
         shift, scale = self.final_modulation(told_BM)[:, None].chunk(2, dim=-1)
         return self._frames(self.leave(modulated_norm(hidden_BND, shift, scale)))
+
+    def _placed(self, hidden_BND: Tensor) -> tuple[Tensor, Rotation | None]:
+        """The tokens told their learned places, and the rotation that tells those of attention, if any."""
+        tokens = hidden_BND.shape[1]
+        if self.slots is not None:
+            place_N = torch.arange(tokens, device=hidden_BND.device) % len(self.slots)
+            hidden_BND = hidden_BND + self.slots[place_N]
+        if self.positions is None:
+            return hidden_BND, rotary_table(tokens, self.recipe.width // self.recipe.heads, hidden_BND.device)
+        if tokens > len(self.positions):
+            raise ValueError(
+                f"{tokens} tokens, but positions were learned for {len(self.positions)}; "
+                "choose a shorter window, or a larger learned_positions and train again"
+            )
+        return hidden_BND + self.positions[:tokens], None
 
     def _tokens(self, features_BCT: Tensor) -> Tensor:
         """Tokens (B, T / f, C f) of f stacked frames."""
@@ -96,18 +124,28 @@ class Block(nn.Module):
         width = recipe.width
         self.modulation = nn.Linear(recipe.noise_width, 6 * width)
         self.attention = Attention(width, recipe.heads)
-        self.up = nn.Linear(width, recipe.mlp_ratio * width)
-        self.down = nn.Linear(recipe.mlp_ratio * width, width)
+        self.mlp = recipe.mlp
+        up, inside = _mlp_widths(recipe)
+        self.up = nn.Linear(width, up)
+        self.down = nn.Linear(inside, width)
         _zero(self.modulation)
         for layer in (self.up, self.down):
             _xavier(layer)
 
-    def forward(self, hidden_BND: Tensor, told_BM: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, hidden_BND: Tensor, told_BM: Tensor, rotation: Rotation | None) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(told_BM)[:, None].chunk(6, dim=-1)
         mixed_BND = self.attention(modulated_norm(hidden_BND, shift1, scale1), rotation)
         hidden_BND = torch.addcmul(hidden_BND, gate1, mixed_BND)
-        inner = functional.gelu(self.up(modulated_norm(hidden_BND, shift2, scale2)), approximate="tanh")
+        inner = self._activated(self.up(modulated_norm(hidden_BND, shift2, scale2)))
         return torch.addcmul(hidden_BND, gate2, self.down(inner))
+
+    def _activated(self, inner: Tensor) -> Tensor:
+        match self.mlp:
+            case Mlp.GELU:
+                return functional.gelu(inner, approximate="tanh")
+            case Mlp.SWIGLU:
+                gate, value = inner.chunk(2, dim=-1)
+                return functional.silu(gate) * value
 
 
 class Attention(nn.Module):
@@ -128,21 +166,20 @@ class Attention(nn.Module):
         nn.init.zeros_(self.project.bias)
         _xavier(self.leave)
 
-    def forward(self, hidden_BND: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, hidden_BND: Tensor, rotation: Rotation | None) -> Tensor:
         batch, tokens, width = hidden_BND.shape
         qkv = self.convolve(self.project(hidden_BND)).view(batch, tokens, 3 * self.heads, -1)
         query_key, value_BNHR = qkv.split([2 * self.heads, self.heads], dim=2)
-        query_key = rotated(functional.rms_norm(query_key, query_key.shape[-1:]), rotation).to(value_BNHR.dtype)
-        query, key = query_key.transpose(1, 2).chunk(2, dim=1)
+        query_key = functional.rms_norm(query_key, query_key.shape[-1:])
+        if rotation is not None:
+            query_key = rotated(query_key, rotation)
+        query, key = query_key.to(value_BNHR.dtype).transpose(1, 2).chunk(2, dim=1)
         mixed_BHNR = functional.scaled_dot_product_attention(query, key, value_BNHR.transpose(1, 2))
         return self.leave(mixed_BHNR.transpose(1, 2).reshape(batch, tokens, width))
 
 
 class DepthwiseConvolution(nn.Module):
-    """A kernel of three taps per channel along the tokens, the identity before training.
-
-    Three shifted multiply-adds on (B, N, D): a grouped Conv1d would need two transposes and a slow kernel.
-    """
+    """A kernel of three taps per channel along the tokens, the identity before training."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -152,9 +189,41 @@ class DepthwiseConvolution(nn.Module):
             self.taps[1] = 1.0
 
     def forward(self, hidden_BND: Tensor) -> Tensor:
-        before, here, after = self.taps
-        padded = functional.pad(hidden_BND, (0, 0, 1, 1))
-        return self.bias + hidden_BND * here + padded[:, :-2] * before + padded[:, 2:] * after
+        mixed_BND: Tensor = _ThreeTaps.apply(hidden_BND, self.taps, self.bias)
+        return mixed_BND
+
+
+class _ThreeTaps(torch.autograd.Function):
+    """bias + taps[0] h[n - 1] + taps[1] h[n] + taps[2] h[n + 1], without the neighbours that an end lacks.
+
+    Shifted multiply-adds on (B, N, D), in place: a grouped Conv1d would need two transposes and a slow kernel, and
+    autograd would pad the gradient of every shifted slice with zeros, which doubles the time of the backward pass.
+    """
+
+    @staticmethod
+    def forward(context: Any, hidden_BND: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
+        context.save_for_backward(hidden_BND, taps)
+        before, here, after = taps
+        mixed_BND = torch.addcmul(bias, hidden_BND, here)
+        mixed_BND[:, 1:].addcmul_(hidden_BND[:, :-1], before)
+        mixed_BND[:, :-1].addcmul_(hidden_BND[:, 1:], after)
+        return mixed_BND
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        (gradient_BND,) = gradients
+        hidden_BND, taps = context.saved_tensors
+        before, here, after = taps
+        of_hidden = gradient_BND * here
+        of_hidden[:, :-1].addcmul_(gradient_BND[:, 1:], before)
+        of_hidden[:, 1:].addcmul_(gradient_BND[:, :-1], after)
+        pairs = (
+            (gradient_BND[:, 1:], hidden_BND[:, :-1]),
+            (gradient_BND, hidden_BND),
+            (gradient_BND[:, :-1], hidden_BND[:, 1:]),
+        )
+        of_taps = torch.stack([(gradient * hidden).sum((0, 1)) for gradient, hidden in pairs])
+        return of_hidden, of_taps, gradient_BND.sum((0, 1))
 
 
 def modulated_norm(hidden_BND: Tensor, shift_B1D: Tensor, scale_B1D: Tensor) -> Tensor:
@@ -162,18 +231,33 @@ def modulated_norm(hidden_BND: Tensor, shift_B1D: Tensor, scale_B1D: Tensor) -> 
     return torch.addcmul(shift_B1D, functional.layer_norm(hidden_BND, hidden_BND.shape[-1:]), 1 + scale_B1D)
 
 
-def rotary_table(tokens: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def rotary_table(tokens: int, width: int, device: torch.device) -> Rotation:
     """Cosines and sines (N, 1, R/2) of the rotary positions, in float32."""
     frequency = ROTARY_PERIOD ** (-torch.arange(width // 2, device=device) / (width // 2))
     angle = torch.arange(tokens, device=device)[:, None, None] * frequency
     return angle.cos(), angle.sin()
 
 
-def rotated(vectors_BNHR: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+def rotated(vectors_BNHR: Tensor, rotation: Rotation) -> Tensor:
     """Every pair (i, i + R/2) turned by its position's angle."""
     cosine, sine = rotation
     first, second = vectors_BNHR.chunk(2, dim=-1)
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+
+
+def _learned_table(rows: int | None, width: int) -> nn.Parameter | None:
+    return None if rows is None else nn.Parameter(0.02 * torch.randn(rows, width))
+
+
+def _mlp_widths(recipe: DiTRecipe) -> tuple[int, int]:
+    """Widths of the MLP's first output and second input; SwiGLU's are multiples of 8, which matrix units need."""
+    inside = recipe.mlp_ratio * recipe.width
+    match recipe.mlp:
+        case Mlp.GELU:
+            return inside, inside
+        case Mlp.SWIGLU:
+            third = max(8, 8 * round(inside / 12))
+            return 2 * third, third
 
 
 def _xavier(layer: nn.Linear) -> None:

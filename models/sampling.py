@@ -147,7 +147,11 @@ def pseudo_stereo(
     generators: Sequence[torch.Generator],
     strength: float = PSEUDO_STEREO_STRENGTH,
 ) -> tuple[Tensor, Tensor]:
-    """Left and right latents of a mono candidate: itself and a slight variation of it (Diff-A-Riff)."""
+    """Left and right latents of a mono candidate: itself and a slight variation of it (Diff-A-Riff).
+
+    `strength` is the stereo width, their s_Stereo: 0 is mono, bit for bit, and at 1 the channels have nothing in common
+    but the conditions. Between them it counts in whole steps of the sampler, as in `vary`.
+    """
     right_BCT = vary(
         denoiser,
         latent_BCT,

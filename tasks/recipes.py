@@ -14,6 +14,7 @@ from models import (
     codec_consistency,
     codecs,
     consistency,
+    dit,
     edm,
     guidance,
     sampling,
@@ -22,7 +23,20 @@ from models import (
 )
 from tasks.fingerprint import canonical
 
-_HOMES = (arms, batch, bridge, codec_consistency, codecs, consistency, edm, guidance, sampling, small_clap, training)
+_HOMES = (
+    arms,
+    batch,
+    bridge,
+    codec_consistency,
+    codecs,
+    consistency,
+    dit,
+    edm,
+    guidance,
+    sampling,
+    small_clap,
+    training,
+)
 _TYPES: dict[str, type] = {
     name: value
     for home in _HOMES

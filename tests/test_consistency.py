@@ -32,6 +32,8 @@ def test_step_shrinks_exponentially_from_a_tenth_to_a_thousandth():
 
 def test_noise_levels_run_from_sigma_min_to_sigma_max():
     assert OBJECTIVE.sigma(torch.tensor([0.0, 1.0])).tolist() == pytest.approx([0.002, 80.0], rel=1e-5)
+    t = torch.linspace(0, 1, 11, dtype=torch.float64)
+    torch.testing.assert_close(OBJECTIVE.t(OBJECTIVE.sigma(t)), t)
 
 
 def test_five_levels_are_the_six_point_grid_without_its_end():

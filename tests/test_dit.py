@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -9,9 +10,10 @@ import torch
 
 from models.conditioning import Conditions
 from models.denoiser import build_denoiser
-from models.dit import Attention, DepthwiseConvolution, DiT, DiTRecipe, rotary_table, rotated
+from models.dit import Attention, DepthwiseConvolution, DiT, DiTRecipe, Mlp, rotary_table, rotated
 from models.edm import EdmObjective, edm_scales
 from models.noise_embedding import noise_embedding
+from tasks.recipes import dump_recipe, load_recipe
 
 SMALL = DiTRecipe(width=32, layers=2, heads=2, noise_width=16)
 build = partial(DiT, in_channels=8, out_channels=4, clap_width=6)
@@ -39,8 +41,51 @@ def test_paper_preset_has_285_124_160_parameters():
     assert sum(parameter.numel() for parameter in network.parameters()) == 285_124_160
 
 
-def test_untrained_dit_is_the_zero_map(inputs):
-    assert build(SMALL)(*inputs).abs().max() == 0
+@pytest.mark.parametrize("width", [256, 512, 1024])
+def test_swiglu_has_the_parameters_of_gelu_within_a_hundredth(width):
+    with torch.device("meta"):
+        gelu, swiglu = (build(DiTRecipe(width=width, layers=2, mlp=mlp)) for mlp in Mlp)
+    counts = [sum(parameter.numel() for parameter in network.parameters()) for network in (gelu, swiglu)]
+    assert counts[1] == pytest.approx(counts[0], rel=0.01)
+    assert swiglu.blocks[0].down.in_features % 8 == 0
+
+
+def test_swiglu_is_the_gated_product(inputs):
+    block = awake(build(replace(SMALL, mlp=Mlp.SWIGLU))).blocks[0]
+    first, second = torch.randn(2, 3, 8)
+    torch.testing.assert_close(
+        block._activated(torch.cat([first, second], dim=1)), first * torch.sigmoid(first) * second
+    )
+
+
+@pytest.mark.parametrize("recipe", [SMALL, replace(SMALL, mlp=Mlp.SWIGLU), replace(SMALL, learned_positions=16)])
+def test_untrained_dit_is_the_zero_map(recipe, inputs):
+    assert build(recipe)(*inputs).abs().max() == 0
+
+
+@pytest.mark.parametrize("positions", [None, 20])
+def test_tokens_know_their_places(positions, inputs):
+    """Without places a block would treat tokens that are far apart as it treats any: swapping them would commute."""
+    network, features = awake(build(replace(SMALL, learned_positions=positions))), inputs[0]
+    swapped = [*range(16)]
+    swapped[4], swapped[12] = 12, 4
+    with torch.no_grad():  # only attention and the places are left to tell tokens apart
+        for block in network.blocks:
+            block.attention.convolve.taps[[0, 2]] = 0
+    found = network(features[..., swapped], *inputs[1:])
+    assert (found - network(*inputs)[..., swapped]).abs().max() > 1e-3
+
+
+def test_more_tokens_than_learned_positions_are_an_error(inputs):
+    with pytest.raises(ValueError, match="16 tokens, but positions were learned for 12"):
+        build(replace(SMALL, learned_positions=12))(*inputs)
+
+
+def test_a_recipe_without_the_newer_options_is_read_as_the_papers():
+    stored = """{"type": "DiTRecipe", "width": 64, "layers": 3}"""
+    assert load_recipe(stored) == DiTRecipe(width=64, layers=3, mlp=Mlp.GELU, learned_positions=None)
+    changed = DiTRecipe(mlp=Mlp.SWIGLU, learned_positions=128)
+    assert load_recipe(dump_recipe(changed)) == changed
 
 
 def test_untrained_denoiser_returns_the_scaled_input():
@@ -51,8 +96,9 @@ def test_untrained_denoiser_returns_the_scaled_input():
     torch.testing.assert_close(found, edm_scales(sigma, 0.5).skip[:, None, None] * noisy)
 
 
-def test_every_parameter_learns_after_the_first_step(inputs):
-    network = awake(build(DiTRecipe(width=32, layers=2, heads=2, noise_width=16, slots=8)))
+@pytest.mark.parametrize(("mlp", "positions"), [(Mlp.GELU, None), (Mlp.SWIGLU, 16)])
+def test_every_parameter_learns_after_the_first_step(mlp, positions, inputs):
+    network = awake(build(replace(SMALL, slots=8, mlp=mlp, learned_positions=positions)))
     network(*inputs).square().mean().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in network.parameters())
 
@@ -81,6 +127,23 @@ def test_depthwise_convolution_starts_as_the_identity_and_equals_a_grouped_one()
         hidden.transpose(1, 2), convolution.taps.T[:, None], convolution.bias, padding=1, groups=6
     )
     torch.testing.assert_close(convolution(hidden), reference.transpose(1, 2))
+
+
+def test_gradients_of_the_depthwise_convolution_are_those_of_finite_differences():
+    convolution = awake(DepthwiseConvolution(3)).double()
+    hidden = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda *_: convolution(hidden), (hidden, convolution.taps, convolution.bias))
+
+
+def test_depthwise_convolution_runs_and_learns_in_bfloat16():
+    convolution, hidden = awake(DepthwiseConvolution(6)), torch.randn(2, 9, 6)
+    halved = hidden.bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = convolution(halved)
+    rounded.sum().backward()
+    torch.testing.assert_close(rounded.float(), convolution(hidden), rtol=0.02, atol=0.02)
+    assert halved.grad is not None
+    assert halved.grad.dtype == torch.bfloat16
 
 
 def test_rotation_tells_only_the_distance_between_positions():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -214,6 +216,41 @@ def test_pseudo_stereo_keeps_the_left_and_varies_the_right(make_denoiser, condit
     assert torch.equal(left, latent)
     assert right.shape == latent.shape
     assert (right - left).abs().max() > 1e-3
+
+
+class KnownDenoiser(torch.nn.Module):
+    """The denoiser of y ~ N(0, v), whose trajectories are known: x shrinks to x sqrt(v / (v + sigma^2))."""
+
+    variance = 0.25
+
+    def forward(self, noisy, sigma_B, conditions):
+        return noisy * (self.variance / (self.variance + sigma_B**2))[:, None, None]
+
+
+@pytest.mark.parametrize("width", [0.0, 0.2, 0.4, 0.5, 1.0])
+def test_stereo_width_sets_the_side_signal_as_known_and_leaves_the_variance(width):
+    """At level s a variation is a (y + s z) with a^2 = v / (v + s^2); a width of 0 is mono, bit for bit."""
+    sampler, count, variance = HeunSampler(steps=40), 64, KnownDenoiser.variance
+    latent = 0.5 * torch.randn(count, 4, 64, generator=torch.Generator().manual_seed(0))
+    none = Conditioning(clap=None, context=False).conditions(torch.zeros_like(latent), torch.zeros(count, 6))
+    left, right = pseudo_stereo(
+        KnownDenoiser(),
+        latent,
+        none,
+        sampler=sampler,
+        guidance=Guidance(context=1.0, clap=1.0),
+        generators=generators(*range(count)),
+        strength=width,
+    )
+    assert torch.equal(left, latent)
+    if width == 0:
+        assert torch.equal(right, left)
+        return
+    sigma = sampler.levels[round((1 - width) * sampler.steps)]
+    kept = math.sqrt(variance / (variance + sigma**2))
+    side = (variance * (1 - kept) ** 2 + (kept * sigma) ** 2) / 4
+    assert ((left - right) / 2).var().item() == pytest.approx(side, rel=0.05)
+    assert right.var().item() == pytest.approx(variance, rel=0.05)
 
 
 @pytest.mark.parametrize("levels", [(), (1.0, 2.0), (1.0, 0.001)])
