@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows import codec_commands, data_commands
+from flows import codec_commands, data_commands, evaluate_command, train_command
 from flows.options import (
     Arms,
     ArmWorkers,
@@ -50,6 +50,8 @@ app.add_typer(data_commands.windows_app, name="windows")
 app.add_typer(data_commands.corpus_app, name="corpus")
 app.add_typer(data_commands.clap_app, name="clap")
 app.add_typer(codec_commands.codec_app, name="codec")
+app.command()(train_command.train)
+app.command()(evaluate_command.evaluate)
 
 
 @app.command()

@@ -23,15 +23,18 @@ FAMILIES = ("kd", "fad", "density_coverage", "apa", "cs_aa", "cs_ta")
 class ReferenceSet:
     """Real stems, their mixtures with their own contexts, and the same stems mixed with other tracks' contexts.
 
-    What every row needs of them (Gaussians, kernel sums, radii) is computed when first asked for and kept; the
-    sets are read-only, so it never goes stale.
+    Where no contexts are known there are no mixtures of either kind, and no row has adherence. What every row needs
+    of them (Gaussians, kernel sums, radii) is computed when first asked for and kept; the sets are read-only, so it
+    never goes stale.
     """
 
     stems: EmbeddingSet
-    mixtures: EmbeddingSet
-    mispaired: EmbeddingSet
+    mixtures: EmbeddingSet | None
+    mispaired: EmbeddingSet | None
 
     def __post_init__(self) -> None:
+        if (self.mixtures is None) != (self.mispaired is None):
+            raise ValueError("reference mixtures and mispaired references go together; give both or neither")
         _require_content(self.stems, "stem", "reference stems")
         _require_content(self.mixtures, "mixture", "reference mixtures")
         _require_content(self.mispaired, "mixture", "mispaired references")
@@ -50,11 +53,11 @@ class ReferenceSet:
 
     @cached_property
     def mixture_gaussian(self) -> Gaussian:
-        return gaussian(self.mixtures, "reference mixtures")
+        return gaussian(_known(self.mixtures), "reference mixtures")
 
     @cached_property
     def mispaired_gaussian(self) -> Gaussian:
-        return gaussian(self.mispaired, "mispaired references")
+        return gaussian(_known(self.mispaired), "mispaired references")
 
     @cached_property
     def separation(self) -> float:
@@ -63,11 +66,11 @@ class ReferenceSet:
 
     @cached_property
     def mixture_kernel(self) -> KernelSet:
-        return kernel_set(self.mixtures, "reference mixtures")
+        return kernel_set(_known(self.mixtures), "reference mixtures")
 
     @cached_property
     def mispaired_kernel(self) -> KernelSet:
-        return kernel_set(self.mispaired, "mispaired references")
+        return kernel_set(_known(self.mispaired), "mispaired references")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -195,6 +198,8 @@ def _require_protocol(reference: ReferenceSet, candidates: CandidateSet, protoco
         (reference.mixtures, "reference mixtures", windows, protocol.mixture_space),
         (reference.mispaired, "mispaired references", windows, protocol.mixture_space),
     ):
+        if rows is None:
+            continue
         _require_space(rows, space, what)
         needed = protocol.reference_size * per_stem
         if len(rows) != needed:
@@ -214,6 +219,15 @@ def _require_protocol(reference: ReferenceSet, candidates: CandidateSet, protoco
                 f"{len(given)} {what} where {protocol.batches} batches of {protocol.batch_size} need {needed};"
                 " make more candidates, or lower batches or batch_size"
             )
+
+
+def _known(mixtures: EmbeddingSet | None) -> EmbeddingSet:
+    """The mixtures of references, which are asked for only where candidates have mixtures."""
+    if mixtures is None:
+        raise ValueError(
+            "candidate mixtures need reference mixtures, true and mispaired; give the references' contexts"
+        )
+    return mixtures
 
 
 def _require_space(rows: EmbeddingSet, space: Space, what: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
+from urllib.parse import quote
 
 import polars as pl
 
@@ -14,7 +15,7 @@ from metrics.protocol import Protocol
 from metrics.table import Score, ScoreTable
 from tasks.columns import Column, scored_columns
 from tasks.provenance import Provenance
-from tasks.whole_files import replacing
+from tasks.whole_files import replacing, write_whole
 
 SCORES_SCHEMA = "stemwright.scores/1"
 TABLE1_SCHEMA = "stemwright.table1/1"
@@ -50,16 +51,35 @@ def read_scores_parquet(path: Path) -> ScoreTable:
 
 def write_table1_parquet(path: Path, table: ScoreTable, provenance: Provenance) -> None:
     """Wide format: a row per arm and inputs in Table 1's order; `<metric>_mean`, `<metric>_std`, null where absent."""
+    _write(path, table1_frame(table), _metadata(TABLE1_SCHEMA, table, provenance))
+
+
+def table1_frame(table: ScoreTable) -> pl.DataFrame:
+    """The wide table as a frame; see `write_table1_parquet`."""
     known = scored_columns(table)
     schema: dict[str, Any] = {"arm": pl.String, "inputs": pl.String}
     schema |= {f"{column.metric}_{part}": pl.Float64 for column in known for part in ("mean", "std")}
     rows = [_wide_row(table, known, arm, inputs) for arm, inputs in table.rows()]
-    _write(path, pl.DataFrame(rows, schema=schema, orient="row"), _metadata(TABLE1_SCHEMA, table, provenance))
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def read_table1_parquet(path: Path) -> pl.DataFrame:
     """The wide table; a file of another schema version is refused."""
     return _read(path, TABLE1_SCHEMA)
+
+
+def add_to_dataset(dataset: Path, scores: Path, *, run: str) -> Path:
+    """Put a long file beside those of other runs, as `scale=…/seed=…/run=…/scores.parquet` below `dataset`.
+
+    Readers that know hive partitions read all runs at once and have scale, seed and run as columns. A run of that
+    name is replaced.
+    """
+    told = json.loads(pl.read_parquet_metadata(scores)[_PROVENANCE_KEY])
+    keys = {"scale": told["run_scale"], "seed": told["run_seed"], "run": run}
+    path = dataset.joinpath(*(f"{key}={quote(value, safe='')}" for key, value in keys.items()), scores.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, scores.read_bytes())
+    return path
 
 
 def flat_protocol(protocol: Protocol) -> dict[str, Any]:

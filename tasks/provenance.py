@@ -12,7 +12,7 @@ class Provenance:
     """The circumstances of one table, in words a person reads; the embedder and the sizes are the protocol's.
 
     `codecs` names the codec of each arm (`+DiT`: `spectral, stereo`); `code_version` is the commit, marked when the
-    tree was dirty; digests are those of the artifacts.
+    tree was dirty; digests are those of the artifacts. `scale` is empty where no study was run: the audio was given.
     """
 
     name: str
@@ -31,6 +31,15 @@ class Provenance:
 
     def _arms(self, codec: str) -> str:
         return ", ".join(arm for arm, name in self.codecs.items() if name == codec)
+
+
+def caption_lines(provenance: Provenance, protocol: Protocol, *, spread: bool) -> tuple[str, ...]:
+    """What stands above a table of scores: what it is of, the codec if there is one, the embedder, and the sizes."""
+    of = f"Table 1, scale {provenance.scale}: {provenance.corpus}" if provenance.scale else provenance.corpus
+    codec = (f"codec: {provenance.codec}",) if provenance.codecs else ()
+    shown = "mean ± standard deviation over batches" if spread and protocol.batches > 1 else "mean over batches"
+    stranger = "" if in_papers_space(protocol) else ": not the paper's, compare rows with rows and not with its values"
+    return (of, *codec, f"embedder: {embedder_name(protocol)}{stranger}", f"{sizes(protocol)}; {shown}")
 
 
 def embedder_name(protocol: Protocol) -> str:

@@ -14,7 +14,7 @@ from rich.text import Text
 from metrics.table import ScoreTable
 from tasks.checks import CheckResult, Summary, summarise, verdict_text
 from tasks.columns import Column, columns, scored_columns
-from tasks.provenance import Provenance, embedder_name, in_papers_space, sizes
+from tasks.provenance import Provenance, caption_lines
 
 PIPE_WIDTH = 160
 """Characters per line where nobody tells us a width: in a pipe or a log, nothing may be cut off."""
@@ -33,7 +33,7 @@ def print_table(
     grid = score_grid(table, spread=spread)
     # Better a line that the terminal wraps than a figure that rich cuts short.
     console = Console(file=file, width=max(room, _width(grid)), highlight=False)
-    console.print(_title(table, provenance, spread=spread), soft_wrap=True)
+    console.print(Text("\n".join(caption_lines(provenance, table.protocol, spread=spread))), soft_wrap=True)
     console.print(grid)
 
 
@@ -67,18 +67,6 @@ def score_grid(table: ScoreTable, *, spread: bool) -> Table:
 
 def _heading(column: Column) -> str:
     return "\n".join([f"{column.arrow} {column.heading}", *column.unit.split()])
-
-
-def _title(table: ScoreTable, provenance: Provenance, *, spread: bool) -> Text:
-    protocol = table.protocol
-    shown = "mean ± standard deviation over batches" if spread and protocol.batches > 1 else "mean over batches"
-    stranger = "" if in_papers_space(protocol) else ": not the paper's, compare rows with rows and not with its values"
-    return Text(
-        f"Table 1, scale {provenance.scale}: {provenance.corpus}\n"
-        f"codec: {provenance.codec}\n"
-        f"embedder: {embedder_name(protocol)}{stranger}\n"
-        f"{sizes(protocol)}; {shown}"
-    )
 
 
 def _summary_grid(summaries: Sequence[Summary]) -> Table:

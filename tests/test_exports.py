@@ -8,6 +8,7 @@ import pytest
 from metrics.embeddings import Space
 from metrics.protocol import Protocol
 from metrics.table import REAL_ROW, Score, ScoreTable
+from tasks.artifact import Artifact
 from tasks.exports import (
     flat_protocol,
     protocol_columns,
@@ -17,6 +18,7 @@ from tasks.exports import (
     write_table1_parquet,
 )
 from tasks.provenance import Provenance
+from tasks.report import DATASET, SCORES, publish
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +116,24 @@ def test_a_metric_without_a_column_is_refused_rather_than_left_out(tmp_path, tab
     odd = dataclasses.replace(table.scores[0], metric="coverage_k7")
     with pytest.raises(ValueError, match="coverage_k7"):
         write_table1_parquet(tmp_path / "x.parquet", dataclasses.replace(table, scores=(odd,)), provenance)
+
+
+def test_the_scores_of_several_runs_are_read_at_once(tmp_path, table, provenance):
+    runs = {
+        "laptop-embedded-seed3": provenance,
+        "tiny-a b%=c-seed0": dataclasses.replace(provenance, scale="tiny", seed=0),
+    }
+    for name, told in runs.items():
+        (tmp_path / "made" / name).mkdir(parents=True)
+        write_scores_parquet(tmp_path / "made" / name / SCORES, table, told)
+        report = Artifact(stage="report", key="k", location=str(tmp_path / "made" / name), digest="d")
+        for _ in range(2):  # published again, a run replaces itself
+            publish(report, tmp_path, name)
+    whole = pl.scan_parquet(tmp_path / "reports" / DATASET / "**/*.parquet", hive_partitioning=True).collect()
+    assert whole.height == 2 * len(table.scores)
+    found = whole.group_by("run").agg(pl.col("scale").first(), pl.col("seed").first(), pl.col("run_scale").first())
+    assert {row["run"]: (row["scale"], row["seed"]) for row in found.to_dicts()} == {
+        "laptop-embedded-seed3": ("laptop", 3),
+        "tiny-a b%=c-seed0": ("tiny", 0),
+    }
+    assert (whole["scale"] == whole["run_scale"]).all() and (whole["seed"].cast(pl.String) == whole["run_seed"]).all()
