@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from flows.preparation import Prepared, prepare
@@ -14,16 +14,30 @@ from models.arms import Arm, DenoiserRecipe
 from models.codecs import CodecRecipe
 from models.conditioning import Conditioning
 from tasks.artifact import Artifact
+from tasks.bridge_quality import MeasureBridge
 from tasks.clap import LaionClapRecipe
+from tasks.context_sensitivity import MeasureContext
 from tasks.embed import EmbedMispaired, EmbedNoise, EmbedWindows, Mixing
 from tasks.encode import EncodeWindows
 from tasks.fit_codec import FitCodec, codec_name
 from tasks.generate import GenerateCandidates
 from tasks.import_codec import ImportCodec
 from tasks.judge import CrossCheckFad, EmbedCandidates, MeasureClap, ScoreRow
+from tasks.judged_row import JudgedRow
 from tasks.pack import PackLatents
 from tasks.report import MakeReport, ReportRow
 from tasks.train import TrainBridge, TrainDenoiser
+
+
+class Inspected(NamedTuple):
+    """What is measured of an arm beside its rows."""
+
+    listening: Artifact
+    bridge: Artifact | None
+
+
+LISTENERS = 32
+"""Prompts on which it is measured whether a denoiser listens: three candidates each."""
 
 
 class Coded(NamedTuple):
@@ -52,12 +66,13 @@ def whole(
 ) -> MakeReport:
     """The report, still to be made: every arm under the rows that `rows_of` names, and the bounds."""
     prepared = prepare(study, folder, make)
-    rows, trainings = bounds(study, prepared, make), []
+    rows, trainings, inspected = bounds(study, prepared, make), [], []
     for arm in study.arms:
         trained = train_arm(study, prepared, arm, make)
         trainings.append((arm, trained))
         rows += evaluate_arm(study, prepared, arm, trained, rows_of(arm), make)
-    return _report(study, prepared, rows, trainings, make, command=command)
+        inspected.append(inspect_arm(study, prepared, arm, trained, make))
+    return _report(study, prepared, rows, trainings, inspected, make, command=command)
 
 
 def code(study: Study, prepared: Prepared, recipe: CodecRecipe, make: Make) -> Coded:
@@ -86,7 +101,7 @@ def train_arm(study: Study, prepared: Prepared, arm: Arm, make: Make) -> Trained
 
 def _denoiser(recipe: DenoiserRecipe, coded: Coded, make: Make) -> Artifact:
     start = _denoiser(recipe.start, coded, make) if recipe.start else None
-    return make(TrainDenoiser.of(recipe, data=coded.train, start=start))
+    return make(TrainDenoiser.of(recipe, data=coded.train, start=start, heldout=coded.prompts, codec=coded.codec))
 
 
 def evaluate_arm(
@@ -125,19 +140,22 @@ def _evaluate(
             mixing=Mixing.of(study.protocol) if mixed else None,
         )
     )
-    row = make(
-        _row(
-            study,
-            prepared,
-            judged,
-            arm=arm.name,
-            inputs=conditioning.label,
-            conditioning=conditioning,
-            prompts=prepared.prompt_embeddings,
-            adherence=conditioning.context,
-        )
+    row = _row(
+        study,
+        prepared,
+        judged,
+        arm=arm.name,
+        inputs=conditioning.label,
+        conditioning=conditioning,
+        prompts=prepared.prompt_embeddings,
+        adherence=conditioning.context,
     )
-    return ReportRow(arm=arm.name, inputs=conditioning.label, candidates=candidates, scores=row)
+    return _scored(study, prepared, row, candidates, make)
+
+
+def _scored(study: Study, prepared: Prepared, row: JudgedRow, candidates: Artifact | None, make: Make) -> ReportRow:
+    """The row with its scores."""
+    return ReportRow(arm=row.arm, inputs=row.inputs, candidates=candidates, scores=make(ScoreRow(row=row)))
 
 
 def bounds(study: Study, prepared: Prepared, make: Make) -> list[ReportRow]:
@@ -167,7 +185,7 @@ def bounds(study: Study, prepared: Prepared, make: Make) -> list[ReportRow]:
             quality=False,
         ),
     )
-    return [ReportRow(arm=row.arm, inputs=row.inputs, candidates=None, scores=make(row)) for row in rows]
+    return [_scored(study, prepared, row, None, make) for row in rows]
 
 
 def _real(study: Study, prepared: Prepared, make: Make) -> Artifact:
@@ -185,8 +203,8 @@ def _row(
     conditioning: Conditioning | None = None,
     quality: bool = True,
     adherence: bool = True,
-) -> ScoreRow:
-    return ScoreRow(
+) -> JudgedRow:
+    return JudgedRow(
         arm=arm,
         inputs=inputs,
         conditioning=conditioning,
@@ -209,11 +227,39 @@ def clap_quality(study: Study, prepared: Prepared, make: Make) -> Artifact | Non
     return make(MeasureClap(clap=prepared.clap, train=prepared.train_embeddings, heldout=prepared.reference_embeddings))
 
 
+def inspect_arm(study: Study, prepared: Prepared, arm: Arm, trained: Trained, make: Make) -> Inspected:
+    """What the context changes to an arm's denoiser, and what its bridge is worth."""
+    heard = MeasureContext(
+        denoiser=trained.denoiser,
+        codec=trained.coded.codec,
+        prompts=trained.coded.prompts,
+        windows=prepared.windows.prompts,
+        references=prepared.reference_embeddings,
+        mispaired=prepared.mispaired,
+        clap=prepared.clap,
+        sampler=arm.sampler,
+        guidance=arm.guidance,
+        mixing=Mixing.of(study.protocol),
+        samples=study.rule.window_samples,
+        count=min(LISTENERS, study.candidates),
+        seed=study.seed,
+    )
+    return Inspected(listening=make(heard), bridge=_bridge_quality(study, prepared, trained, make))
+
+
+def _bridge_quality(study: Study, prepared: Prepared, trained: Trained, make: Make) -> Artifact | None:
+    if trained.bridge is None:
+        return None
+    heldout = prepared.reference_embeddings
+    return make(MeasureBridge(bridge=trained.bridge, train=trained.coded.train, heldout=heldout, seed=study.seed))
+
+
 def _report(
     study: Study,
     prepared: Prepared,
     rows: list[ReportRow],
     trainings: list[tuple[Arm, Trained]],
+    inspected: list[Inspected],
     make: Make,
     *,
     command: str,
@@ -228,6 +274,10 @@ def _report(
         catalogue=prepared.catalogue,
         clap=prepared.clap,
         clap_quality=clap_quality(study, prepared, make),
+        bridge_quality=next((found.bridge for found in inspected if found.bridge), None),
+        listening=tuple(
+            _once((arm.name, found.listening) for (arm, _), found in zip(trainings, inspected, strict=True))
+        ),
         cross_check=make(
             CrossCheckFad(candidates=_real(study, prepared, make), references=prepared.reference_embeddings)
         ),
@@ -246,9 +296,14 @@ def _corpus_name(study: Study, recordings: Artifact) -> str:
 
 def _curves(trainings: list[tuple[Arm, Trained]]) -> Iterator[tuple[str, Artifact]]:
     """Each training once, under the name of the first arm that has it."""
+    named = (((arm.name, trained.denoiser), (f"{arm.name} bridge", trained.bridge)) for arm, trained in trainings)
+    return _once((name, artifact) for pair in named for name, artifact in pair if artifact)
+
+
+def _once(named: Iterable[tuple[str, Artifact]]) -> Iterator[tuple[str, Artifact]]:
+    """Each artifact under the first of its names."""
     seen: set[Artifact] = set()
-    for arm, trained in trainings:
-        for name, artifact in ((arm.name, trained.denoiser), (f"{arm.name} bridge", trained.bridge)):
-            if artifact and artifact not in seen:
-                seen.add(artifact)
-                yield name, artifact
+    for name, artifact in named:
+        if artifact not in seen:
+            seen.add(artifact)
+            yield name, artifact

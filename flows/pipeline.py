@@ -44,6 +44,7 @@ def evaluate_arm(request: StudyRequest, arm: str) -> list[ReportRow]:
     wanted = ready.arm(arm)
     prepared = preparation.prepare(ready.study, ready.folder, _make(ready))
     trained = graph.train_arm(ready.study, prepared, wanted, _make(ready))
+    graph.inspect_arm(ready.study, prepared, wanted, trained, _make(ready))
     return graph.evaluate_arm(ready.study, prepared, wanted, trained, request.conditionings_of(wanted), _make(ready))
 
 
@@ -91,6 +92,7 @@ def build_arm(request: StudyRequest, arm: str, at_once: int, *, rows: bool) -> N
     trained = graph.train_arm(ready.study, prepared, wanted, make)
     if rows:
         graph.evaluate_arm(ready.study, prepared, wanted, trained, request.conditionings_of(wanted), make)
+        graph.inspect_arm(ready.study, prepared, wanted, trained, make)
 
 
 def _make(ready: Session) -> Make:

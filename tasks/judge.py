@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from metrics.embeddings import EmbeddingSet, Space
+from metrics.embeddings import Space
 from metrics.protocol import Protocol
 from metrics.score import FAMILIES, CandidateSet, ReferenceSet, score_row
 from metrics.table import Score
 from models.clap import Clap
 from models.clap_quality import ClapQuality, clap_quality
-from models.conditioning import ClapSource, Conditioning
 from tasks.artifact import Artifact
 from tasks.audio import decode_flac
 from tasks.clap import clap_resident, clap_space, load_clap
@@ -24,6 +23,7 @@ from tasks.cluster import fan_out, resident_model
 from tasks.columns import CONTEXT_IGNORED
 from tasks.embed import (
     Mixing,
+    Row,
     embed_mixture,
     embed_one,
     load_embeddings,
@@ -32,6 +32,9 @@ from tasks.embed import (
     window_row,
     write_part,
 )
+from tasks.judged_row import JudgedRow
+from tasks.levels import Level
+from tasks.lost_shards import POISON, LostShard, hand_on_lost, lost_shards, record_lost
 from tasks.plots import space_plot
 from tasks.runtime import Runtime
 from tasks.secondary_fad import cross_checked_fad
@@ -46,10 +49,14 @@ QUALITY, SPACE_PICTURE = "quality.json", "space.png"
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedCandidates(Step):
-    """Embeddings of candidates: `stem_NE` and, with a mixing, `mixture_NWE` with their prompts' contexts."""
+    """Embeddings of candidates: `stem_NE` and, with a mixing, `mixture_NWE` with their prompts' contexts.
+
+    Beside them `peak_N` and `lufs_N`, their levels. Candidates that cannot be read, or whose prompts cannot be any
+    more, are left out with their shard.
+    """
 
     stage: ClassVar[str] = "judged"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     candidates: Artifact
     windows: Artifact
@@ -58,34 +65,62 @@ class EmbedCandidates(Step):
 
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
         name = f"clap-{self.key()}"
-        contexts = {name_of(shard): shard for shard in shards_of(self.windows)}
         pieces = [
-            (name, shard, contexts[name_of(shard)], self.mixing, str(part_path(out, number)))
-            for number, shard in enumerate(shards_of(self.candidates))
+            (name, shard, windows, self.mixing, str(part_path(out, number)))
+            for number, (shard, windows) in enumerate(answered_shards(self.candidates, self.windows))
         ]
-        fan_out(
-            runtime,
-            _embed_candidates,
-            pieces,
-            title="embed candidates",
-            resident=clap_resident(name, self.clap, runtime),
-        )
-        return merge_parts(out, len(pieces), clap_space(self.clap))
+        resident = clap_resident(name, self.clap, runtime)
+        outcomes = fan_out(runtime, _embed_candidates, pieces, title="embed candidates", resident=resident)
+        lost = [outcome for outcome in outcomes if outcome]
+        told = record_lost(out, lost, pieces=len(pieces), sources=(self.candidates,))
+        return merge_parts(out, clap_space(self.clap)) | {"lost": told}
 
 
-def _embed_candidates(piece: tuple[str, str, str, Mixing | None, str]) -> None:
+def _embed_candidates(piece: tuple[str, str, str, Mixing | None, str]) -> LostShard | None:
+    """Embed the candidates of one shard, or say what is wrong with it or with the windows they answer."""
     name, shard, windows, mixing, part = piece
-    clap: Clap = resident_model(name)
-    stems, mixtures, rows = [], [], []
-    for candidate, window in zip(read_shard(shard), read_shard(windows), strict=False):
-        assert candidate["__key__"] == window["__key__"], "candidates lie in shards of the same number as their prompts"
+    try:
+        arrays, rows = _embedded_candidates(resident_model(name), shard, windows, mixing)
+    except POISON as error:
+        return LostShard.of(name_of(shard), error, shard, windows)
+    write_part(Path(part), arrays, rows)
+    return None
+
+
+def _embedded_candidates(
+    clap: Clap, shard: str, windows: str, mixing: Mixing | None
+) -> tuple[dict[str, np.ndarray], list[Row]]:
+    stems, mixtures, levels, rows = [], [], [], []
+    for candidate, window in answers(shard, windows):
         audio_SN = candidate_audio(candidate)
         stems.append(embed_one(clap, audio_SN))
+        levels.append(Level.of(audio_SN))
         rows.append(window_row(window))
         if mixing:
             mixtures.append(embed_mixture(clap, decode_flac(window["context.flac"]), audio_SN, mixing))
-    arrays = {"stem_NE": np.stack(stems), **({"mixture_NWE": np.stack(mixtures)} if mixing else {})}
-    write_part(Path(part), arrays, rows)
+    arrays = {
+        "stem_NE": np.stack(stems),
+        "peak_N": np.array([level.peak for level in levels]),
+        "lufs_N": np.array([level.lufs for level in levels]),
+        **({"mixture_NWE": np.stack(mixtures)} if mixing else {}),
+    }
+    return arrays, rows
+
+
+def answered_shards(candidates: Artifact, windows: Artifact) -> list[tuple[str, str]]:
+    """The shards of candidates, each with that of the windows they answer, which bears the same name."""
+    asked = {name_of(shard): shard for shard in shards_of(windows)}
+    return [(shard, asked[name_of(shard)]) for shard in shards_of(candidates)]
+
+
+def answers(shard: str, windows: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The candidates of a shard, each with the window of its key; both lie in the plan's order."""
+    asked = read_shard(windows)
+    for candidate in read_shard(shard):
+        window = next((window for window in asked if window["__key__"] == candidate["__key__"]), None)
+        if window is None:
+            raise ValueError(f"{shard}: no window of {windows} is what {candidate['__key__']} answers; make both again")
+        yield candidate, window
 
 
 def candidate_audio(sample: dict[str, Any]) -> np.ndarray:
@@ -95,101 +130,57 @@ def candidate_audio(sample: dict[str, Any]) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRow(Step):
-    """The scores of one row of the table. The real row and the bounds are only other embeddings through it.
+    """The scores of one row of the table.
 
-    `prompts` are the embeddings of the windows that the candidates answer, or None where nothing was asked.
-    `quality` is False where the stems are real ones of other tracks, whose quality says nothing. `adherence` says
-    whether the candidates were given, or by nature have, the context they are mixed with.
+    Where shards of windows were lost, the batches are smaller by as much, all alike, and so is the reference; every
+    score says of how many candidates it is.
     """
 
     stage: ClassVar[str] = "scores"
 
-    arm: str
-    inputs: str
-    conditioning: Conditioning | None
-    candidates: Artifact
-    prompts: Artifact | None
-    references: Artifact
-    mispaired: Artifact
-    clap: Artifact
-    protocol: Protocol
-    batches: int
-    quality: bool
-    adherence: bool
+    row: JudgedRow
 
     def describe(self) -> str:
-        return f"score {self.arm} {self.inputs}"
+        return f"score {self.row.arm} {self.row.inputs}"
 
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
-        space = clap_space(self.clap)
-        reference, candidates = self._reference(), self._candidates()
+        row, made = self.row, load_embeddings(self.row.candidates)
+        reference, candidates = row.reference_set(), row.candidate_set(made, row.keys(made))
         scored = score_row(
             reference,
             candidates,
-            replace(in_space(self.protocol, space), batches=self.batches),
-            arm=self.arm,
-            inputs=self.inputs,
-            families=self._families(),
+            self._protocol(reference, candidates),
+            arm=row.arm,
+            inputs=row.inputs,
+            families=FAMILIES if row.quality else ("apa", "cs_aa", "cs_ta"),
         )
-        scores = [self._named(score) for score in scored if self._wanted(score.metric)]
+        scores = [replace(score, metric=name) for score in scored if (name := told_name(score.metric, row))]
         (out / SCORES).write_text(json.dumps([asdict(score) for score in scores], indent=1), encoding="utf-8")
+        hand_on_lost(out, *row.embedded)
         return {f"{score.metric}[{score.batch}]": score.value for score in scores}
 
-    def _families(self) -> tuple[str, ...]:
-        return FAMILIES if self.quality else ("apa", "cs_aa", "cs_ta")
-
-    def _wanted(self, metric: str) -> bool:
-        return self.adherence or metric != "apa_kd_contrast"
-
-    def _named(self, score: Score) -> Score:
-        """APA under another name where the candidates were never told their context."""
-        ignored = score.metric == "apa" and not self.adherence
-        return replace(score, metric=CONTEXT_IGNORED) if ignored else score
-
-    def _reference(self) -> ReferenceSet:
-        true, wrong = load_embeddings(self.references), load_embeddings(self.mispaired)
-        keys = [row.key for row in true.rows]
-        return ReferenceSet(
-            stems=_set(true.arrays["stem_NE"], keys, true.space, "stem"),
-            mixtures=_mixtures(true.arrays["mixture_NWE"], keys, true.space),
-            mispaired=_mixtures(wrong.arrays["mixture_NWE"], keys, wrong.space),
+    def _protocol(self, reference: ReferenceSet, candidates: CandidateSet) -> Protocol:
+        """The protocol as it can be kept: with this row's batches, and with smaller sets where windows were lost."""
+        row = self.row
+        protocol = replace(in_space(row.protocol, clap_space(row.clap)), batches=row.batches)
+        if not lost_shards(*row.embedded):
+            return protocol
+        left = len(candidates.stems or ()) // row.batches
+        return replace(
+            protocol,
+            reference_size=min(protocol.reference_size, len(reference.stems)),
+            batch_size=min(protocol.batch_size, left),
         )
 
-    def _candidates(self) -> CandidateSet:
-        made = load_embeddings(self.candidates)
-        wanted = self.batches * self.protocol.batch_size
-        keys = [row.key for row in made.rows][:wanted]
-        mixtures = made.arrays.get("mixture_NWE")
-        audio, text = self._targets(keys)
-        return CandidateSet(
-            stems=_set(made.arrays["stem_NE"][:wanted], keys, made.space, "stem"),
-            mixtures=_mixtures(mixtures[:wanted], keys, made.space) if mixtures is not None else None,
-            target_audio=audio,
-            target_text=text,
-        )
 
-    def _targets(self, keys: Sequence[str]) -> tuple[EmbeddingSet | None, EmbeddingSet | None]:
-        """What CS_AA and CS_TA compare with: the reference audio of CLAP_A, else the removed stem; its caption."""
-        if self.prompts is None:
-            return None, None
-        prompts = load_embeddings(self.prompts)
-        text = _set(prompts.arrays["text_NE"][: len(keys)], keys, prompts.space, "text")
-        if self.conditioning is None:
-            return None, text
-        from_style = self.conditioning.clap in {ClapSource.AUDIO, ClapSource.BRIDGE}
-        audio_NE = prompts.arrays["style_NKE"][:, 0] if from_style else prompts.arrays["stem_NE"]
-        return _set(audio_NE[: len(keys)], keys, prompts.space, "stem"), text
+def told_name(metric: str, row: JudgedRow) -> str | None:
+    """What a metric of the row is told as; None where it is not told.
 
-
-def _set(vectors_ND: np.ndarray, keys: Sequence[str], space: Space, content: str) -> EmbeddingSet:
-    return EmbeddingSet(vectors_ND=vectors_ND, ids=tuple(keys), space=space, content=content)
-
-
-def _mixtures(vectors_NWE: np.ndarray, keys: Sequence[str], space: Space) -> EmbeddingSet:
-    """Every window of every mixture as a row of its own."""
-    windows = vectors_NWE.shape[1]
-    ids = [f"{key}/{window}" for key in keys for window in range(windows)]
-    return _set(vectors_NWE.reshape(-1, vectors_NWE.shape[2]), ids, space, "mixture")
+    APA has another name where the candidates were never told their context.
+    """
+    if row.adherence:
+        return metric
+    return {"apa": CONTEXT_IGNORED, "apa_kd_contrast": None}.get(metric, metric)
 
 
 def in_space(protocol: Protocol, space: Space) -> Protocol:

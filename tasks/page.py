@@ -10,10 +10,20 @@ from string import Template
 
 from metrics.table import ScoreTable
 from models.clap_quality import ClapQuality
+from tasks.bridge_quality import Crossing
 from tasks.checks import CheckResult, summarise
 from tasks.columns import Column, diagnostics, scored_columns
+from tasks.context_sensitivity import Listening
 from tasks.exports import flat_protocol
-from tasks.page_tables import check_table, fact_list, failure_list, meaning_list, score_table
+from tasks.page_tables import (
+    check_table,
+    crossing_table,
+    fact_list,
+    failure_list,
+    listening_table,
+    meaning_list,
+    score_table,
+)
 from tasks.plots import Audio, Curve, metric_plots, spectrogram_plot, training_plot
 from tasks.provenance import Provenance, embedder_name, in_papers_space, sizes, why_not_the_papers
 
@@ -51,13 +61,17 @@ class Example:
 class ReportInput:
     """All that the page tells. `notes` are further cautions; `commands` are the lines that make this page again.
 
-    `judge` holds the figures of the embedder and a picture of its space; None where it was not measured.
+    `judge` holds the figures of the embedder and a picture of its space; None where it was not measured. `bridge`
+    holds the ways from text to audio and a picture of CLAP_beta's; None where no arm has a bridge. `listening` tells
+    of every denoiser what the context changes.
     """
 
     provenance: Provenance
     table: ScoreTable
     checks: tuple[CheckResult, ...]
     judge: tuple[ClapQuality, bytes] | None
+    bridge: tuple[tuple[Crossing, ...], bytes] | None
+    listening: tuple[tuple[str, tuple[Listening, ...]], ...]
     curves: tuple[Curve, ...]
     examples: tuple[Example, ...]
     notes: tuple[str, ...]
@@ -87,9 +101,11 @@ def _sections(report: ReportInput) -> list[_Section]:
     return [
         _Section("table", "Table 1, ours and the paper's", _table(report)),
         _Section("checks", "Checks", _checks(report.checks)),
+        _Section("context", "Do the arms listen?", _listening(report)),
         _Section("listen", "Candidates to hear and see", "".join(_example(example) for example in report.examples)),
         _Section("plots", "A plot per metric", _plots(report.table)),
         _Section("judge", "How well the judge hears", _judge(report)),
+        _Section("bridge", "What the bridge is worth", _bridge(report)),
         _Section("training", "Training curves", _training(report.curves)),
         _Section("protocol", "Protocol", _protocol(report)),
         _Section("again", "How to make this page again", _commands(report.commands)),
@@ -217,6 +233,30 @@ def _judge(report: ReportInput) -> str:
         "effective rank of the stems": f"{quality.effective_rank:.1f}",
     }
     return fact_list(facts) + _figure(picture, "Embeddings of stems and of their tags on two axes", "")
+
+
+def _listening(report: ReportInput) -> str:
+    if not report.listening:
+        return ""
+    note = (
+        '<p class="soft">Candidates under ctx alone, from the same noise, after hearing the prompt’s context, that of '
+        "another track, or silence; all are judged beside the prompt’s own. Who listens fits worse after the wrong "
+        "one. Latents moved: 0 is no change, 1 as different as candidates of different tracks. The real stems are "
+        "the bounds on the same prompts.</p>"
+    )
+    return note + listening_table(report.listening)
+
+
+def _bridge(report: ReportInput) -> str:
+    if report.bridge is None:
+        return ""
+    crossings, picture = report.bridge
+    note = (
+        '<p class="soft">Held-out stems. Text as it is crosses nothing; the last row, another segment of the same '
+        "stem, is what a perfect bridge would give. A regression meets the mean of all audio with the same tags, so "
+        "it has the higher cosine and, of fewer directions, the greater FAD.</p>"
+    )
+    return note + crossing_table(crossings) + _figure(picture, "Embeddings of stems and bridged ones of their tags", "")
 
 
 def _training(curves: tuple[Curve, ...]) -> str:

@@ -7,8 +7,10 @@ from html import escape
 from itertools import groupby
 
 from metrics.table import Cell, ScoreTable
+from tasks.bridge_quality import Crossing
 from tasks.checks import CheckResult, Summary, verdict_text
 from tasks.columns import Column
+from tasks.context_sensitivity import Listening
 from tasks.paper_table import Row, paper_table
 
 
@@ -47,6 +49,41 @@ def check_table(summaries: Sequence[Summary]) -> str:
     )
 
 
+def crossing_table(crossings: Sequence[Crossing]) -> str:
+    """One line per way from text to audio embeddings, from none at all to the audio itself."""
+    head = "".join(f'<th scope="col">{name}</th>' for name in _CROSSING_HEADINGS)
+    lines = "".join(
+        f'<tr><th scope="row">{escape(way.name)}</th><td>{way.own_cosine:.3f}</td><td>{way.recall_at_5:.3f}</td>'
+        f"<td>{way.gap:.3f}</td><td>{way.fad:.3f}</td><td>{way.effective_rank:.1f}</td></tr>"
+        for way in crossings
+    )
+    return (
+        '<div class="scroll" role="region" tabindex="0" aria-label="From text to audio"><table class="scores">'
+        f'<thead><tr><th class="name" scope="col">embedding of the tags</th>{head}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>"
+    )
+
+
+def listening_table(arms: Sequence[tuple[str, Sequence[Listening]]]) -> str:
+    """A group per denoiser: its candidates by the context they heard, and real stems, beside the prompts' contexts."""
+    head = "".join(f'<th scope="col">{name}</th>' for name in _LISTENING_HEADINGS)
+    bodies = "".join(
+        f'<tbody><tr class="arm"><th scope="rowgroup" colspan="{1 + len(_LISTENING_HEADINGS)}">{escape(name)}</th></tr>'
+        + "".join(
+            f'<tr><th scope="row">{escape(row.stems)}</th><td>{"–" if row.moved is None else f"{row.moved:.3f}"}</td>'
+            f"<td>{row.apa:.2f}</td><td>{row.onset:.3f}</td><td>{row.chroma:.3f}</td></tr>"
+            for row in rows
+        )
+        + "</tbody>"
+        for name, rows in arms
+    )
+    return (
+        '<div class="scroll" role="region" tabindex="0" aria-label="Do the arms listen?"><table class="scores">'
+        f'<thead><tr><th class="name" scope="col">beside the prompt’s context</th>{head}</tr></thead>'
+        f"{bodies}</table></div>"
+    )
+
+
 def failure_list(results: Sequence[CheckResult]) -> str:
     """Every failed check in full, a missing cell among them."""
     failures = [result for result in results if not result.passed]
@@ -59,6 +96,8 @@ def failure_list(results: Sequence[CheckResult]) -> str:
     return f'<p class="failed">{len(failures)} of {len(results)} checks failed:</p><ul>{items}</ul>'
 
 
+_CROSSING_HEADINGS = ("cosine with own audio", "own audio in 5", "gap to audio", "FAD to audio", "effective rank")
+_LISTENING_HEADINGS = ("latents moved", "APA", "onsets shared", "chroma shared")
 _CHECK_HEADINGS = ("check", "rows passed", "closest row", "value and bound")
 
 

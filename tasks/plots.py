@@ -71,7 +71,12 @@ def training_plot(curves: Sequence[Curve]) -> bytes:
 
 
 def space_plot(
-    audio_NE: NDArray[np.float32], text_NE: NDArray[np.float32], roles: Sequence[str], *, gap: float
+    audio_NE: NDArray[np.float32],
+    text_NE: NDArray[np.float32],
+    roles: Sequence[str],
+    *,
+    gap: float,
+    crosses: str = "its text",
 ) -> bytes:
     """Audio (dots) and its own texts (crosses) on the two directions in which they spread most, a colour a role.
 
@@ -92,8 +97,8 @@ def space_plot(
     (audio_x, audio_y), (text_x, text_y) = audio_N2.mean(axis=0), text_N2.mean(axis=0)
     axes.plot([audio_x, text_x], [audio_y, text_y], color="#1b1b1b", linewidth=1.4)
     axes.scatter(audio_x, audio_y, s=70, color="#1b1b1b", zorder=3, label="mean of audio")
-    axes.scatter(text_x, text_y, s=70, color="#1b1b1b", marker="x", linewidths=2.2, zorder=3, label="mean of text")
-    axes.set_title(f"dots: audio, crosses: its text; the means are {gap:.2f} apart", fontsize=9, loc="left")
+    axes.scatter(text_x, text_y, s=70, color="#1b1b1b", marker="x", linewidths=2.2, zorder=3, label="mean of crosses")
+    axes.set_title(f"dots: audio, crosses: {crosses}; the means are {gap:.2f} apart", fontsize=9, loc="left")
     axes.set_xlabel(f"{shares[0]:.0%} of the spread", fontsize=8)
     axes.set_ylabel(f"{shares[1]:.0%} of the spread", fontsize=8)
     axes.set_aspect("equal", adjustable="datalim")

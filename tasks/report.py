@@ -12,24 +12,29 @@ from typing import Any, ClassVar, NamedTuple
 from metrics.protocol import Protocol
 from metrics.table import ScoreTable
 from tasks.artifact import Artifact
+from tasks.bridge_quality import PICTURE, load_crossings
 from tasks.catalogue_file import read_catalogue
 from tasks.checks import CheckResult, ClapQuality, check
 from tasks.clap import clap_space
+from tasks.context_sensitivity import load_listening
 from tasks.examples import examples_of
-from tasks.exports import write_scores_parquet, write_table1_parquet
+from tasks.exports import add_to_dataset, write_scores_parquet, write_table1_parquet
 from tasks.judge import SPACE_PICTURE, in_space, load_quality, load_scores
 from tasks.page import ReportInput, render_page
 from tasks.plots import Curve
 from tasks.provenance import Provenance
 from tasks.runtime import Runtime, code_version
 from tasks.step import Step
+from tasks.table_text import write_table_text
+from tasks.telemetry_file import read_telemetry
 from tasks.terminal import print_checks, print_table
-from tasks.training_session import CURVE
 from tasks.whole_files import write_whole
 
 PAGE, SCORES, TABLE1, TABLE_TEXT, CHECKS = "report.html", "scores.parquet", "table1.parquet", "table.txt", "checks.json"
+TABLE1_TEXT = "table1"  # .csv, .md, .tex
 CHECKED_SCALE = "laptop"  # the scale that the acceptance bounds were measured for
 LATEST = "latest.json"
+DATASET = "scores"  # the folder of `add_to_dataset` below the reports
 SHOWN_LOSSES = ("loss",)
 
 
@@ -44,10 +49,10 @@ class ReportRow(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class MakeReport(Step):
-    """The table as Parquet, text and page."""
+    """The table as Parquet, CSV, Markdown, LaTeX, text and page."""
 
     stage: ClassVar[str] = "report"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     scale: str
     corpus_name: str
@@ -58,6 +63,8 @@ class MakeReport(Step):
     catalogue: Artifact
     clap: Artifact
     clap_quality: Artifact | None
+    bridge_quality: Artifact | None
+    listening: tuple[tuple[str, Artifact], ...]
     cross_check: Artifact
     windows: Artifact
     rows: tuple[ReportRow, ...]
@@ -70,6 +77,7 @@ class MakeReport(Step):
         checks = self._checks(table)
         write_scores_parquet(out / SCORES, table, provenance)
         write_table1_parquet(out / TABLE1, table, provenance)
+        write_table_text(out, TABLE1_TEXT, table, provenance, with_paper=True)
         (out / TABLE_TEXT).write_text(_printed(table, provenance) + "".join(self._unread()), encoding="utf-8")
         (out / CHECKS).write_text(json.dumps([result._asdict() for result in checks], indent=1), encoding="utf-8")
         (out / PAGE).write_text(render_page(self._page(table, provenance, checks)), encoding="utf-8")
@@ -120,12 +128,14 @@ class MakeReport(Step):
 
     def _page(self, table: ScoreTable, provenance: Provenance, checks: tuple[CheckResult, ...]) -> ReportInput:
         made = tuple((row.arm, row.inputs, row.candidates) for row in self.rows if row.candidates)
-        quality = self.clap_quality
+        quality, bridge = self.clap_quality, self.bridge_quality
         return ReportInput(
             provenance=provenance,
             table=table,
             checks=checks,
             judge=(load_quality(quality), (quality.path / SPACE_PICTURE).read_bytes()) if quality else None,
+            listening=tuple((name, load_listening(artifact)) for name, artifact in self.listening),
+            bridge=(load_crossings(bridge), (bridge.path / PICTURE).read_bytes()) if bridge else None,
             curves=tuple(curve(name, artifact) for name, artifact in self.trainings),
             examples=examples_of(made, self.windows),
             notes=(self._witness(), *self._unread()),
@@ -135,10 +145,9 @@ class MakeReport(Step):
 
 def curve(name: str, artifact: Artifact) -> Curve:
     """The losses of a finished training over its steps."""
-    points = json.loads((artifact.path / CURVE).read_text(encoding="utf-8"))
-    names = [name for name in SHOWN_LOSSES if points and name in points[0][1]]
-    values = {name: tuple(float(told[name]) for _, told in points) for name in names}
-    return Curve(name=name, steps=tuple(int(step) for step, _ in points), values=values)
+    points = [told for told in read_telemetry(artifact.path) if set(SHOWN_LOSSES) <= told.keys()]
+    values = {name: tuple(float(told[name]) for told in points) for name in SHOWN_LOSSES if points}
+    return Curve(name=name, steps=tuple(int(told["step"]) for told in points), values=values)
 
 
 def _printed(table: ScoreTable, provenance: Provenance) -> str:
@@ -177,19 +186,24 @@ class Published(NamedTuple):
         return [
             f"report   {self.folder / PAGE}",
             f"scores   {self.folder / SCORES}",
-            f"table 1  {self.folder / TABLE1}",
+            f"table 1  {self.folder / TABLE1}, .csv, .md, .tex",
+            f"all runs {self.folder.parent / DATASET}",
             f"compare  .venv/bin/mlflow ui --backend-store-uri {mlflow_uri}",
         ]
 
 
 def publish(report: Artifact, root: Path, name: str) -> Published:
-    """Copy a finished report to `reports/<name>`, where people look for it, and remember it as the latest."""
+    """Copy a finished report to `reports/<name>`, where people look for it, and remember it as the latest.
+
+    Its scores also go into the data set of all runs of the workspace.
+    """
     reports = root / "reports"
     folder, scratch = reports / name, reports / f".{name}.partial"
     shutil.rmtree(scratch, ignore_errors=True)
     shutil.copytree(report.path, scratch)
     shutil.rmtree(folder, ignore_errors=True)
     scratch.rename(folder)
+    add_to_dataset(reports / DATASET, folder / SCORES, run=name)
     write_whole(reports / LATEST, json.dumps({"name": name}).encode())
     return Published(folder)
 

@@ -11,8 +11,10 @@ from metrics.embeddings import Space
 from metrics.protocol import Protocol
 from metrics.table import NOISE_ROW, REAL_ROW, Score, ScoreTable
 from models.clap_quality import ClapQuality
+from tasks.bridge_quality import crossing
 from tasks.checks import CheckResult
 from tasks.columns import columns
+from tasks.context_sensitivity import Listening
 from tasks.page import Example, ReportInput, render_page
 from tasks.plots import Curve, band_levels, metric_plot, space_plot, spectrogram_plot
 from tasks.provenance import Provenance
@@ -83,6 +85,10 @@ def report(table):
         table=table,
         checks=(CheckResult("real: APA", "real / x", None, ">", None, False, "missing: apa of real / x"),),
         judge=(QUALITY, space_plot(np.eye(4, 8, dtype=np.float32), np.eye(4, 8, 4, dtype=np.float32), "abab", gap=1.0)),
+        listening=(
+            ("<+DiT>", (Listening("candidates <b>", 0.25, 0.5, 0.1, 0.2), Listening("real", None, 1, 0.3, 0.4))),
+        ),
+        bridge=((crossing("mean <shift>", np.eye(4, 8), np.eye(4, 8)),), b"bridged"),
         curves=(Curve(name="+DiT", steps=(0, 10), values={"loss": (1.0, 0.5)}),),
         examples=(example,),
         notes=("a further <note>",),
@@ -143,7 +149,7 @@ def test_text_from_outside_stays_text(page, outline):
 def test_every_picture_and_player_says_what_it_is(outline):
     pictures = [found for tag, found in outline.tags if tag == "img"]
     players = [found for tag, found in outline.tags if tag == "audio"]
-    assert len(pictures) == 5  # FAD, APA with context ignored, one spectrogram, the judge's space, one training
+    assert len(pictures) == 6  # FAD, APA with context ignored, a spectrogram, the judge's space, the bridge, a training
     assert all(found["alt"] for found in pictures)
     assert len(players) == 4
     assert all("+DiT / ctx" in found["aria-label"] for found in players)
@@ -197,6 +203,10 @@ def test_the_page_tells_how_well_the_judge_hears_or_has_no_such_section(report, 
     assert "0.625" in page
     assert 'id="judge"' in page
     assert 'id="judge"' not in render_page(dataclasses.replace(report, judge=None))
+    assert "&lt;+DiT&gt;" in page and "candidates &lt;b&gt;" in page and ">0.250<" in page
+    assert 'id="context"' not in render_page(dataclasses.replace(report, listening=()))
+    assert 'id="bridge"' in page and "mean &lt;shift&gt;" in page
+    assert 'id="bridge"' not in render_page(dataclasses.replace(report, bridge=None))
 
 
 def test_a_picture_of_a_space_changes_with_what_lies_in_it():

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,15 @@ import polars as pl
 import pytest
 import soundfile
 
+from flows.graph import inspect_arm, train_arm
+from flows.preparation import prepare
+from flows.request import StudyRequest
+from flows.session import session
+from models.denoiser import Denoiser
+from tasks.context_sensitivity import ContextIgnored, load_listening
 from tasks.exports import read_scores_parquet, read_table1_parquet
 from tasks.paper_table import paper_table
+from tasks.store import Store
 
 ROOT = Path(__file__).parent.parent
 SONGS = ROOT.parent / "shared" / "data" / "songs"
@@ -78,6 +87,14 @@ def test_scores_carry_their_protocol(report: Path) -> None:
     assert read_table1_parquet(report / "table1.parquet").height == 31
 
 
+def test_the_table_is_there_for_papers_and_the_scores_beside_those_of_other_runs(report: Path) -> None:
+    assert pl.read_csv(report / "table1.csv").height == 31
+    assert all("CLAP" in (report / f"table1.{suffix}").read_text(encoding="utf-8") for suffix in ("md", "tex"))
+    runs = pl.scan_parquet(report.parent / "scores" / "**/*.parquet", hive_partitioning=True).collect()
+    assert runs.height == pl.read_parquet(report / "scores.parquet").height
+    assert runs["run"].unique().to_list() == [report.name]
+
+
 def test_the_page_asks_nothing_of_the_network(report: Path) -> None:
     page = (report / "report.html").read_text(encoding="utf-8")
     assert "http://" not in page.replace("http://www.w3.org", "")
@@ -125,6 +142,20 @@ def test_invalidating_a_stage_rebuilds_it_and_only_what_has_other_bytes(workspac
     assert {name: digest for name, (digest, _) in before.items()} == {
         name: digest for name, (digest, _) in after.items()
     }
+
+
+def test_an_arm_listens_and_a_cut_context_wire_is_a_loud_error(workspace: Path, monkeypatch: Any) -> None:
+    ready = session(StudyRequest(scale="tiny", workspace=str(workspace)))
+    arm, make = ready.arm("+DiT"), partial(Store(workspace / "artifacts").build, runtime=ready.runtime)
+    prepared = prepare(ready.study, ready.folder, make)
+    trained = train_arm(ready.study, prepared, arm, make)
+    heard = {row.stems: row.moved for row in load_listening(inspect_arm(ready.study, prepared, arm, trained, make)[0])}
+    assert heard["candidates that heard their own context"] == 0
+    assert heard["candidates that heard another track's context"] > 1e-3
+    whole = Denoiser.raw
+    monkeypatch.setattr(Denoiser, "raw", lambda *told, conditions: whole(*told, conditions.without(context=True)))
+    with pytest.raises(ContextIgnored, match="does not reach the denoiser"):
+        inspect_arm(replace(ready.study, seed=1), prepared, arm, trained, make)
 
 
 @pytest.mark.timeout(900)
