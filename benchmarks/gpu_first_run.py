@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -31,15 +30,15 @@ from data_manifests.composer import EmbeddedCorpus, compose, song_record
 from data_manifests.renderer import render
 from models.batch import LatentSet, StyleSource
 from models.conditioning import Conditions
-from models.denoiser import Denoiser
 from models.denoiser_training import load_denoiser, train_denoiser
 from models.dit import DiTRecipe
 from models.edm import EdmObjective
 from models.mel import LogMel
-from models.sampling import ConsistencySampler, Guidance, HeunSampler, sample_latents
+from models.sampling import ConsistencySampler, Guidance, HeunSampler, Sampler, sample_latents
 from models.small_clap import ClapWindows, SmallClap, SmallClapRecipe, fit_small_clap
 from models.spectral import SpectralCodec, SpectralRecipe, fit_spectral
 from models.training import Precision, TrainingRecipe
+from models.training_cost import denoiser_cost, finish, measured_flop_per_s
 from models.weights import save_weights
 
 CHUNK = 32_768
@@ -102,13 +101,13 @@ def main() -> None:
         (asked.out / "report.json").write_text(json.dumps(report, indent=1))
         print(name, json.dumps(value), flush=True)
 
-    note("matmul_tflops_bf16", matmul_tflops(size.matmul, device))
+    note("matmul_tflops_bf16", measured_flop_per_s(device, torch.bfloat16, size.matmul) / 1e12)
     songs, seconds = timed(partial(render_corpus, size))
     note("render_s", seconds)
     data, seconds = timed(partial(latent_set, size, songs, device))
     note("codec_clap_encode_s", seconds)
     weights, figures = train(size, data, device)
-    note("training", figures | flops(size, data, device, figures["step_ms_median"], report["matmul_tflops_bf16"]))
+    note("training", figures | utilisation(size, data, figures["step_ms_median"], report["matmul_tflops_bf16"]))
     note("latency_ms", latencies(size, data, weights, device))
     save_weights(asked.out / "denoiser.safetensors", weights, {"size": asked.size})
 
@@ -220,13 +219,17 @@ def train(size: Size, data: LatentSet, device: torch.device) -> tuple[dict[str, 
     return weights, figures
 
 
-def flops(size: Size, data: LatentSet, device: torch.device, step_ms: float, peak_tflops: float) -> dict[str, float]:
-    """FLOPs of one step (forward and backward of one batch, counted) and their share of the measured peak."""
-    denoiser = Denoiser(size.network, EdmObjective(), clap_width=data.clap_width).to(device)
-    batch = data.batch(np.arange(2), np.zeros(2, dtype=int), StyleSource.OTHER_SEGMENT).to(device)
-    with FlopCounterMode(display=False) as counter:
-        denoiser(batch.target_BCT, torch.ones(2, device=device), batch.conditions).square().mean().backward()
-    tflop = counter.get_total_flops() / 2 * size.training.batch_size / 1e12
+def utilisation(size: Size, data: LatentSet, step_ms: float, peak_tflops: float) -> dict[str, float]:
+    """Operations of one step (counted, not run) and their share of the measured peak."""
+    cost = denoiser_cost(
+        size.network,
+        EdmObjective(),
+        batch_size=size.training.batch_size,
+        clap_width=data.clap_width,
+        latent_width=data.target_NCT.shape[1],
+        frames=data.target_NCT.shape[2],
+    )
+    tflop = cost.flop_per_step / 1e12
     return {"tflop_per_step": tflop, "mfu_of_measured_peak": tflop / (step_ms / 1e3) / peak_tflops}
 
 
@@ -235,7 +238,7 @@ def latencies(
 ) -> dict[str, dict[str, float]]:
     """Median and 95th percentile of sampling one batch, by sampler and batch size."""
     denoiser = load_denoiser(size.network, EdmObjective(), clap_width=data.clap_width, weights=weights, device=device)
-    samplers = {
+    samplers: dict[str, tuple[Sampler, Guidance]] = {
         "heun, guided": (size.heun, Guidance()),
         "heun, unguided": (size.heun, Guidance(context=1.0, clap=1.0)),
         "five steps, unguided": (ConsistencySampler(), Guidance(context=1.0, clap=1.0)),
@@ -262,24 +265,12 @@ def _percentiles(play: Callable[[], Any], device: torch.device) -> dict[str, flo
     play()
     taken = []
     for _ in range(10):
-        _finish(device)
+        finish(device)
         started = time.perf_counter()
         play()
-        _finish(device)
+        finish(device)
         taken.append((time.perf_counter() - started) * 1e3)
     return {"p50": float(np.percentile(taken, 50)), "p95": float(np.percentile(taken, 95))}
-
-
-def matmul_tflops(size: int, device: torch.device) -> float:
-    """The device's own bf16 matrix peak: what utilisation is measured against."""
-    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
-    a @ b
-    _finish(device)
-    started = time.perf_counter()
-    for _ in range(20):
-        a @ b
-    _finish(device)
-    return 20 * 2 * size**3 / (time.perf_counter() - started) / 1e12
 
 
 def timed(action: Callable[[], Any]) -> tuple[Any, float]:
@@ -287,11 +278,6 @@ def timed(action: Callable[[], Any]) -> tuple[Any, float]:
     started = time.perf_counter()
     result = action()
     return result, round(time.perf_counter() - started, 2)
-
-
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _device_name(device: torch.device) -> str:

@@ -19,14 +19,18 @@ from models.unet import UNetRecipe
 
 @dataclass(frozen=True, kw_only=True)
 class DenoiserRecipe:
-    """All that determines a checkpoint, but for the data. `start` is the recipe whose weights it is tuned from."""
+    """All that determines a checkpoint, but for the data. `start` is the recipe whose weights it is tuned from.
+
+    Departure: the paper states neither dropout; both are ours, since all four combinations are evaluated. So are
+    `weigh_channels_by_std` and `start`, of which its own arms make no use.
+    """
 
     codec: CodecRecipe
     network: UNetRecipe | DiTRecipe
     objective: EdmObjective | ConsistencyObjective
     training: TrainingRecipe
     style: StyleSource
-    context_dropout: float = 0.25  # ours: the paper does not state it; all four combinations are evaluated
+    context_dropout: float = 0.25
     clap_dropout: float = 0.25
     weigh_channels_by_std: bool = False
     start: DenoiserRecipe | None = None
@@ -36,7 +40,9 @@ class DenoiserRecipe:
 class Arm:
     """One block of Table 1: a denoiser, perhaps a bridge, how they are sampled, and the rows they fill.
 
-    `pseudo_stereo` is the strength of the variation that a mono arm decodes as its second channel, or None.
+    `pseudo_stereo` is the strength of the variation that a mono arm decodes as its second channel, or None. Codecs,
+    batch sizes and five steps are the paper's (§4), guidance of 1.25 and the stereo strength of 0.4 its predecessor's
+    companion page's; where the paper is silent, the recipes of network, objective, sampler and training say so.
     """
 
     name: str
@@ -118,6 +124,14 @@ C_DIT = replace(
 )
 
 ARMS = (DIFF_A_RIFF, PLUS_M2L2, PLUS_DIT, PLUS_CLAP_BETA, C_DIT)
+
+ONE_STEP_FROM = {
+    PLUS_M2L2.name: DIFF_A_RIFF.name,
+    PLUS_DIT.name: PLUS_M2L2.name,
+    PLUS_CLAP_BETA.name: PLUS_DIT.name,
+    C_DIT.name: PLUS_DIT.name,
+}
+"""The arm that each arm differs from by one step."""
 
 
 def arm_named(name: str) -> Arm:

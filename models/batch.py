@@ -52,6 +52,16 @@ class LatentBatch:
             self.has_clap_B.to(device),
         )
 
+    def first(self, count: int) -> LatentBatch:
+        """Its first windows."""
+        return LatentBatch(
+            self.target_BCT[:count],
+            self.context_BCT[:count],
+            self.clap_BE[:count],
+            self.has_context_B[:count],
+            self.has_clap_B[:count],
+        )
+
     def with_conditions_dropped(self, *, context: Tensor, clap: Tensor) -> LatentBatch:
         """The same batch without the conditions where the masks (B,) are true."""
         return LatentBatch(

@@ -26,6 +26,8 @@ class Denoiser(nn.Module):
     The clean context is concatenated with the noisy latent on the channel axis at unit variance: it carries no noise,
     so the noise level must not scale it. A withheld context or CLAP embedding is replaced by a learned null; zeros
     would not do, since zero is a legal latent after standardisation. The nulls are counted apart from the network.
+
+    Departure: concatenation is read off Diff-A-Riff's companion page; unit variance and learned nulls are ours.
     """
 
     def __init__(

@@ -49,12 +49,14 @@ def train_denoiser(
 
     `start` holds the weights of a trained denoiser of the same network, to tune from. The conditions are dropped
     independently of each other, because all four combinations are rows of Table 1. The log also tells the error on
-    the first `heldout` windows. `compiled` runs the network through torch.compile, in place: the same weights under
-    the same names, and the same numbers but for rounding.
+    the first `heldout` windows and, for a consistency objective, how much of a step is rounding there. `compiled` runs
+    the network through torch.compile, in place: the same weights under the same names, and the same numbers but for
+    rounding.
     """
     if isinstance(objective, ConsistencyObjective) and training.precision is not Precision.FLOAT32:
         raise ValueError(
-            "consistency training compares two nearby outputs, whose difference bfloat16 rounds away; use FLOAT32"
+            "consistency training compares two nearby outputs: in BFLOAT16 rounding is half of their difference in the "
+            "middle of the schedule and four times it at the end (at sigma 2.5; models/rounding.py); use FLOAT32"
         )
     where = torch.device(device)
     channels = data.target_NCT.shape[1]
@@ -92,7 +94,7 @@ def train_denoiser(
 
     def told(step: int, values: dict[str, float]) -> None:
         assert log is not None  # else nobody is told
-        log(step, telemetry.added_to(values, seed=training.seed))
+        log(step, telemetry.added_to(values, progress=step / training.steps, seed=training.seed))
 
     return fit(
         denoiser,

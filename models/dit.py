@@ -151,7 +151,8 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Self-attention with a depth-wise convolution after each of Q, K and V (paper §4.2; Primer, So et al. 2021).
 
-    Departure: the convolution looks both ways, where Primer's language model looks back.
+    Departure: the convolution looks both ways, where Primer's language model looks back; its three taps are Primer's,
+    the paper gives no width.
     """
 
     def __init__(self, width: int, heads: int) -> None:

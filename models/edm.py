@@ -45,8 +45,9 @@ def edm_scales(sigma_B: Tensor, sigma_data: float) -> Scales:
 class EdmObjective:
     """Denoising score matching with a log-normal noise level.
 
-    Departure: the paper names EDM without its noise distribution. The default is that of EDM2 for latents of standard
-    deviation 0.5; a short training learns the high levels only with a wider one (`p_std` 1.4 to 1.6).
+    Departure: the paper names EDM without its noise distribution or `sigma_data`. The defaults are those of EDM2 for
+    latents that are brought to a standard deviation of 0.5, which is ours too; a short training learns the high levels
+    only with a wider one (`p_std` 1.4 to 1.6).
     """
 
     p_mean: float = -0.4

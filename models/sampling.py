@@ -54,7 +54,10 @@ class _OdeSampler:
 
 @dataclass(frozen=True, kw_only=True)
 class HeunSampler(_OdeSampler):
-    """EDM's deterministic second-order solver: 2 steps - 1 evaluations. The default for EDM denoisers."""
+    """EDM's deterministic second-order solver: 2 steps - 1 evaluations. The default for EDM denoisers.
+
+    Departure: the paper names no solver; this one is ours.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +79,10 @@ class AncestralSampler(_OdeSampler):
 
 @dataclass(frozen=True, kw_only=True)
 class ConsistencySampler:
-    """Multi-step consistency sampling: one evaluation per level, fresh noise between them (paper §4.2: five steps)."""
+    """Multi-step consistency sampling: one evaluation per level, fresh noise between them (paper §4.2: five steps).
+
+    The paper gives the number of steps, Music2Latent the rule for their levels.
+    """
 
     levels: tuple[float, ...] = FIVE_LEVELS
     sigma_min: float = 0.002

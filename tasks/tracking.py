@@ -75,7 +75,7 @@ def open_tracking(uri: str, artifact_root: str, name: str) -> Tracking:
 
     Call it once before anything runs side by side: several processes that meet an empty SQLite store at the same
     time crash on each other's schema, so a file lock lets one of them make it. Artifacts of experiment X go to
-    `<artifact_root>/X`.
+    `<artifact_root>/X`, or without a root to wherever the server keeps its own.
     """
     with _store_lock(uri):
         client = _client(uri)
@@ -276,7 +276,8 @@ def _client(uri: str) -> MlflowClient:
 def _experiment(client: MlflowClient, name: str, artifact_root: str) -> str:
     found: Experiment | None = client.get_experiment_by_name(name)
     if found is None:
-        return client.create_experiment(name, artifact_location=f"{artifact_root.rstrip('/')}/{name}")
+        location = f"{artifact_root.rstrip('/')}/{name}" if artifact_root else None  # None: where the server keeps them
+        return client.create_experiment(name, artifact_location=location)
     if found.lifecycle_stage == "deleted":
         raise ValueError(f"the MLflow experiment {name} was deleted: restore it (mlflow experiments restore) or rename")
     return found.experiment_id

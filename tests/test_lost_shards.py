@@ -221,8 +221,15 @@ def test_candidates_whose_prompts_were_damaged_since_are_not_judged(whole, windo
 def test_examples_are_heard_with_the_window_that_they_answer(windows, whole) -> None:
     candidates = whole.row.candidates
     assert first_heard(candidates, windows.prompts).window == "prompts-00000000"
-    (example,) = examples_of([("DiT", "CLAP_T,ctx", candidates)], windows.prompts)
-    assert (example.window, example.tags) == ("prompts-00000000", "bass, number 0")
+    first, best, worst = examples_of([(whole.row.row, candidates)] * 2, windows.prompts)
+    assert (first.place, first.window, first.tags) == ("the first prompt", "prompts-00000000", "bass, number 0")
+    made = load_embeddings(whole.row.row.candidates).arrays["stem_NE"]
+    asked = load_embeddings(whole.prepared.prompt_embeddings).arrays["text_NE"]
+    cosine_N = (made * asked).sum(axis=1)  # both are unit vectors
+    assert best.window == f"prompts-{cosine_N.argmax():08d}"
+    assert worst.window == f"prompts-{cosine_N.argmin():08d}"
+    assert best.told.startswith(f"CLAP cosine with its tags {cosine_N.max():.2f}: number 1 of 10, whose median is")
+    assert f"{cosine_N.min():.2f}: number 10 of 10" in worst.told
 
 
 def test_one_lost_shard_of_few_is_an_error(windows, make, study, whole, monkeypatch) -> None:

@@ -6,8 +6,12 @@ import math
 
 import pytest
 import torch
-from two_trainers import bridge, denoiser, latents
+from two_trainers import DIT, TRAINING, bridge, denoiser, latents
 
+from models.batch import StyleSource
+from models.consistency import ConsistencyObjective
+from models.denoiser_training import train_denoiser
+from models.rounding import LEVELS
 from models.telemetry import FIXED_SIGMAS, LossByNoiseLevel, Pace, heldout_errors, relative_distance
 
 CPU = torch.device("cpu")
@@ -65,4 +69,20 @@ def test_heldout_windows_are_told_of_and_change_no_weight():
     unwatched = denoiser()
     assert {f"heldout/sigma_{sigma:g}" for sigma in FIXED_SIGMAS} <= heard[0].keys()
     assert heard[0]["heldout/sigma_2"] != heard[-1]["heldout/sigma_2"]
+    assert all(torch.equal(watched[name], weight) for name, weight in unwatched.items())
+
+
+def test_a_consistency_training_tells_the_share_of_rounding_in_both_arithmetics_and_changes_no_weight():
+    heard = []
+    data = latents()
+
+    def trained(**keywords):
+        return train_denoiser(DIT, ConsistencyObjective(), TRAINING, data, style=StyleSource.OTHER_SEGMENT, **keywords)
+
+    watched, unwatched = trained(heldout=data, log=lambda step, values: heard.append(values), log_every=3), trained()
+    for sigma in LEVELS:
+        assert 0 < heard[-1][f"rounding/float32/sigma_{sigma:g}"] < 0.01
+        # The step shrinks tenfold over the second half, the rounding does not.
+        early, late = (values[f"rounding/bfloat16/sigma_{sigma:g}"] for values in heard)
+        assert late > 2 * early > 0
     assert all(torch.equal(watched[name], weight) for name, weight in unwatched.items())

@@ -51,6 +51,12 @@ def test_opening_twice_finds_the_same_experiments(tracking):
     assert open_tracking(tracking.uri, f"{root}/files", "t") == tracking
 
 
+def test_without_a_root_artifacts_go_where_the_server_keeps_them(tracking, client):
+    opened = open_tracking(tracking.uri, "", "rootless")
+    location = client.get_experiment(opened.train_id).artifact_location
+    assert not location.endswith("/rootless-train")
+
+
 def test_a_row_is_one_flat_run_with_means_spreads_batches_and_files(tracking, client, row):
     run_id = publish_evaluations(tracking, [row])["e1"]
     run = client.get_run(run_id)

@@ -151,6 +151,8 @@ def test_a_step_that_sigterm_ended_goes_on_and_gives_the_same_result(tmp_path, p
 
 def test_windows_that_are_only_listened_to_are_no_part_of_the_key(packed):
     recipe = study_at("tiny").arms[2].denoiser
-    watching, alone = (TrainDenoiser.of(recipe, data=packed, start=None, heldout=held) for held in (packed, None))
+    watching, alone = (
+        TrainDenoiser.of(recipe, data=packed, start=None, heldout=held, codec=held) for held in (packed, None)
+    )
     assert watching.key() == alone.key()
     assert watching.key() != TrainDenoiser.of(replace(recipe, clap_dropout=0.5), data=packed, start=None).key()
