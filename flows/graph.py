@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from flows.preparation import Prepared, prepare
 from flows.study import Make, Study
+from flows.sureness import Against, compare_arms, measure_row, prompts_truth, wrong_stems
 from models.arms import Arm, DenoiserRecipe
 from models.codecs import CodecRecipe
 from models.conditioning import Conditioning
@@ -17,7 +18,7 @@ from tasks.artifact import Artifact
 from tasks.bridge_quality import MeasureBridge
 from tasks.clap import LaionClapRecipe
 from tasks.context_sensitivity import MeasureContext
-from tasks.embed import EmbedMispaired, EmbedNoise, EmbedWindows, Mixing
+from tasks.embed import EmbedNoise, EmbedWindows, Mixing
 from tasks.encode import EncodeWindows
 from tasks.fit_codec import FitCodec, codec_name
 from tasks.generate import GenerateCandidates
@@ -108,11 +109,18 @@ def evaluate_arm(
     study: Study, prepared: Prepared, arm: Arm, trained: Trained, conditionings: tuple[Conditioning, ...], make: Make
 ) -> list[ReportRow]:
     """The rows of one arm: generate, embed, score."""
-    return [_evaluate(study, prepared, arm, trained, conditioning, make) for conditioning in conditionings]
+    against = prompts_truth(study, prepared, make)
+    return [_evaluate(study, prepared, arm, trained, conditioning, against, make) for conditioning in conditionings]
 
 
 def _evaluate(
-    study: Study, prepared: Prepared, arm: Arm, trained: Trained, conditioning: Conditioning, make: Make
+    study: Study,
+    prepared: Prepared,
+    arm: Arm,
+    trained: Trained,
+    conditioning: Conditioning,
+    against: Against,
+    make: Make,
 ) -> ReportRow:
     candidates = make(
         GenerateCandidates(
@@ -150,17 +158,13 @@ def _evaluate(
         prompts=prepared.prompt_embeddings,
         adherence=conditioning.context,
     )
-    return _scored(study, prepared, row, candidates, make)
-
-
-def _scored(study: Study, prepared: Prepared, row: JudgedRow, candidates: Artifact | None, make: Make) -> ReportRow:
-    """The row with its scores."""
-    return ReportRow(arm=row.arm, inputs=row.inputs, candidates=candidates, scores=make(ScoreRow(row=row)))
+    scores, statistics = make(ScoreRow(row=row)), measure_row(study, prepared, row, against, make)
+    return ReportRow(row=row, candidates=candidates, scores=scores, statistics=statistics)
 
 
 def bounds(study: Study, prepared: Prepared, make: Make) -> list[ReportRow]:
     """The real row and the two lower bounds: other embeddings through the same scores."""
-    protocol, clap, mixing = study.protocol, prepared.clap, Mixing.of(study.protocol)
+    protocol, clap = study.protocol, prepared.clap
     real = _real(study, prepared, make)
     noise = make(
         EmbedNoise(
@@ -171,7 +175,7 @@ def bounds(study: Study, prepared: Prepared, make: Make) -> list[ReportRow]:
             seed=study.seed,
         )
     )
-    wrong = make(EmbedMispaired(windows=prepared.windows.prompts, clap=clap, mixing=mixing, seed=protocol.pairing_seed))
+    wrong = wrong_stems(study, prepared, make)
     rows = (
         _row(study, prepared, real, arm="real", inputs="original accompaniment", prompts=real),
         _row(study, prepared, noise, arm="lower bound", inputs="white noise", prompts=None),
@@ -185,7 +189,15 @@ def bounds(study: Study, prepared: Prepared, make: Make) -> list[ReportRow]:
             quality=False,
         ),
     )
-    return [_scored(study, prepared, row, None, make) for row in rows]
+    return [
+        ReportRow(
+            row=row,
+            candidates=None,
+            scores=make(ScoreRow(row=row)),
+            statistics=measure_row(study, prepared, row, None, make),
+        )
+        for row in rows
+    ]
 
 
 def _real(study: Study, prepared: Prepared, make: Make) -> Artifact:
@@ -283,6 +295,7 @@ def _report(
         ),
         windows=prepared.windows.prompts,
         rows=tuple(rows),
+        comparisons=tuple(compare_arms(study, [row.row for row in rows], make)),
         trainings=tuple(_curves(trainings)),
         model_rows=tuple((row.arm, row.inputs) for row in rows if row.candidates),
         command=command,

@@ -13,6 +13,7 @@ from metrics.set_statistics import SetStatistic
 # Shapes: M items, T tracks.
 
 SWAPS = 999  # the smallest p is 0.001
+ROUNDING = 1e-9  # of a score
 
 
 class Comparison(NamedTuple):
@@ -41,11 +42,12 @@ def paired_comparison(
     before = estimate(SetStatistic(statistic, len(track_M)), track_ids)
     after = estimate(SetStatistic(lambda chosen_M: statistic(chosen_M + len(track_M)), len(track_M)), track_ids)
     difference = combined(lambda earlier, later: later - earlier, before, after)
+    # An exchange of all tracks, or of equal items, is as large as what was seen but for rounding.
+    least = abs(difference.value) - ROUNDING * max(abs(before.value), abs(after.value))
     rng = np.random.default_rng(seed)
     as_large = 1
     for _ in range(swaps):
         swapped_M = rng.integers(2, size=track_M.max() + 1, dtype=bool)[track_M]
         mixed = statistic(np.where(swapped_M, first_M, second_M)) - statistic(np.where(swapped_M, second_M, first_M))
-        # An exchange of all tracks, or of equal items, is as large as what was seen but for rounding.
-        as_large += abs(mixed) >= abs(difference.value) * (1 - 1e-9)
+        as_large += abs(mixed) >= least
     return Comparison(difference.interval(level), as_large / (swaps + 1))

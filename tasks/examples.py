@@ -4,34 +4,49 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_manifests.adherence_check import features, scores
 from tasks.artifact import Artifact
 from tasks.audio import decode_flac, mp3_bytes
+from tasks.item_scores import item_scores
 from tasks.judge import answered_shards, answers, candidate_audio
+from tasks.judged_row import JudgedRow
 from tasks.page import Example
+from tasks.shards import read_index
 
 HEARD_SAMPLES = 480_000
-SHOWN = 1
-"""Prompts shown of each arm's first row."""
 
 
-def examples_of(made: Sequence[tuple[str, str, Artifact]], windows: Artifact) -> tuple[Example, ...]:
-    """The first prompts of the first row of every arm, given (arm, inputs, candidates) in the table's order."""
-    first_rows: dict[str, tuple[str, Artifact]] = {}
-    for arm, inputs, candidates in made:
-        first_rows.setdefault(arm, (inputs, candidates))
-    shown = (_first_examples(arm, inputs, candidates, windows) for arm, (inputs, candidates) in first_rows.items())
+def examples_of(made: Sequence[tuple[JudgedRow, Artifact]], windows: Artifact) -> tuple[Example, ...]:
+    """Of every arm's first row: the first prompt, which all arms share, then the best and the worst candidate.
+
+    `made` holds the rows with their candidates in the table's order.
+    """
+    first_rows: dict[str, tuple[JudgedRow, Artifact]] = {}
+    for row, candidates in made:
+        first_rows.setdefault(row.arm, (row, candidates))
+    shown = (_examples(row, candidates, windows) for row, candidates in first_rows.values())
     return tuple(chain.from_iterable(shown))
 
 
-def _first_examples(arm: str, inputs: str, candidates: Artifact, windows: Artifact) -> Iterator[Example]:
-    """The candidates of the first prompts of one row."""
-    for candidate, window in islice(answers(*answered_shards(candidates, windows)[0]), SHOWN):
-        yield _example(arm, inputs, candidate, window)
+def _examples(row: JudgedRow, candidates: Artifact, windows: Artifact) -> Iterator[Example]:
+    found = item_scores(row)
+    places: dict[str, list[str]] = {}
+    for place, key in (("the first prompt", found.keys[0]), ("the best", found.best), ("the worst", found.worst)):
+        places.setdefault(key, []).append(place)
+    for key, names in places.items():
+        candidate, window = _answer(candidates, windows, key)
+        yield _example(row, " and ".join(names), found.words(key), candidate, window)
+
+
+def _answer(candidates: Artifact, windows: Artifact, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The candidate of one window, and the window."""
+    shards = next(pair for pair in answered_shards(candidates, windows) if key in read_index(pair[0]).keys)
+    return next((candidate, window) for candidate, window in answers(*shards) if window["__key__"] == key)
 
 
 class Heard(NamedTuple):
@@ -49,7 +64,7 @@ def first_heard(candidates: Artifact, windows: Artifact) -> Heard:
     return Heard(window["__key__"], _heard(candidate_audio(candidate)), context_SN)
 
 
-def _example(arm: str, inputs: str, candidate: dict[str, Any], window: dict[str, Any]) -> Example:
+def _example(row: JudgedRow, place: str, score: str, candidate: dict[str, Any], window: dict[str, Any]) -> Example:
     told = json.loads(window["json"])
     made_SN, real_SN, context_SN = (
         _heard(audio_SN)
@@ -59,10 +74,12 @@ def _example(arm: str, inputs: str, candidate: dict[str, Any], window: dict[str,
             decode_flac(window["context.flac"]),
         )
     )
-    given = "ctx" in inputs.split(",")
+    given = "ctx" in row.inputs.split(",")
     return Example(
-        arm=arm,
-        inputs=inputs,
+        arm=row.arm,
+        inputs=row.inputs,
+        place=place,
+        told=f"{score}. {_agreement(context_SN, made_SN, real_SN)}" if given else f"{score}.",
         window=window["__key__"],
         tags=told["tags"],
         rate_hz=48_000,
@@ -73,6 +90,16 @@ def _example(arm: str, inputs: str, candidate: dict[str, Any], window: dict[str,
         mixture_mp3=_mp3(context_SN + made_SN) if given else None,
         candidate_mp3=_mp3(made_SN),
         real_mp3=_mp3(real_SN),
+    )
+
+
+def _agreement(context_SN: np.ndarray, made_SN: np.ndarray, real_SN: np.ndarray) -> str:
+    """What a ruler hears of rhythm and harmony, in words."""
+    context = features(context_SN)
+    (onset, chroma), (real_onset, real_chroma) = (scores(context, features(stem_SN)) for stem_SN in (made_SN, real_SN))
+    return (
+        f"Rhythm shared with the context {onset:.2f} (real stem {real_onset:.2f}), "
+        f"harmony {chroma:.2f} ({real_chroma:.2f})."
     )
 
 

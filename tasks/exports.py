@@ -36,12 +36,12 @@ def write_scores_parquet(path: Path, table: ScoreTable, provenance: Provenance) 
     schema = _SCORE_COLUMNS | protocol_columns() | dict.fromkeys(run_columns, pl.String)
     constants = flat_protocol(table.protocol) | run_columns
     rows = [{name: getattr(score, name) for name in _SCORE_COLUMNS} | constants for score in table.scores]
-    _write(path, pl.DataFrame(rows, schema=schema, orient="row"), _metadata(SCORES_SCHEMA, table, provenance))
+    write_frame(path, pl.DataFrame(rows, schema=schema, orient="row"), file_metadata(SCORES_SCHEMA, table, provenance))
 
 
 def read_scores_parquet(path: Path) -> ScoreTable:
     """The table a long file was written from; a file of another schema version is refused."""
-    frame = _read(path, SCORES_SCHEMA)
+    frame = read_frame(path, SCORES_SCHEMA)
     if frame.is_empty():
         raise ValueError(f"{path} holds no scores, so it has no protocol either: write it again from an evaluation")
     rows = frame.to_dicts()
@@ -51,7 +51,7 @@ def read_scores_parquet(path: Path) -> ScoreTable:
 
 def write_table1_parquet(path: Path, table: ScoreTable, provenance: Provenance) -> None:
     """Wide format: a row per arm and inputs in Table 1's order; `<metric>_mean`, `<metric>_std`, null where absent."""
-    _write(path, table1_frame(table), _metadata(TABLE1_SCHEMA, table, provenance))
+    write_frame(path, table1_frame(table), file_metadata(TABLE1_SCHEMA, table, provenance))
 
 
 def table1_frame(table: ScoreTable) -> pl.DataFrame:
@@ -65,7 +65,7 @@ def table1_frame(table: ScoreTable) -> pl.DataFrame:
 
 def read_table1_parquet(path: Path) -> pl.DataFrame:
     """The wide table; a file of another schema version is refused."""
-    return _read(path, TABLE1_SCHEMA)
+    return read_frame(path, TABLE1_SCHEMA)
 
 
 def add_to_dataset(dataset: Path, scores: Path, *, run: str) -> Path:
@@ -176,7 +176,8 @@ def _wide_row(table: ScoreTable, known: tuple[Column, ...], arm: str, inputs: st
     return row
 
 
-def _metadata(schema: str, table: ScoreTable, provenance: Provenance) -> dict[str, str]:
+def file_metadata(schema: str, table: ScoreTable, provenance: Provenance) -> dict[str, str]:
+    """What each file tells of itself: the version of its columns, the protocol and the run."""
     return {
         _SCHEMA_KEY: schema,
         _PROTOCOL_KEY: json.dumps(flat_protocol(table.protocol), sort_keys=True, ensure_ascii=False),
@@ -184,13 +185,15 @@ def _metadata(schema: str, table: ScoreTable, provenance: Provenance) -> dict[st
     }
 
 
-def _write(path: Path, frame: pl.DataFrame, metadata: dict[str, str]) -> None:
+def write_frame(path: Path, frame: pl.DataFrame, metadata: dict[str, str]) -> None:
+    """Write the file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         frame.write_parquet(file, compression="zstd", metadata=metadata)
 
 
-def _read(path: Path, schema: str) -> pl.DataFrame:
+def read_frame(path: Path, schema: str) -> pl.DataFrame:
+    """A file of ours; one of another schema version is refused."""
     found = pl.read_parquet_metadata(path).get(_SCHEMA_KEY)
     if found != schema:
         raise ValueError(f"{path} has the schema {found or 'of some other program'}, this version reads {schema}")

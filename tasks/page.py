@@ -15,6 +15,7 @@ from tasks.checks import CheckResult, summarise
 from tasks.columns import Column, diagnostics, scored_columns
 from tasks.context_sensitivity import Listening
 from tasks.exports import flat_protocol
+from tasks.page_sureness import sureness
 from tasks.page_tables import (
     check_table,
     crossing_table,
@@ -25,7 +26,9 @@ from tasks.page_tables import (
     score_table,
 )
 from tasks.plots import Audio, Curve, metric_plots, spectrogram_plot, training_plot
+from tasks.plots_overview import overview_plot
 from tasks.provenance import Provenance, embedder_name, in_papers_space, sizes, why_not_the_papers
+from tasks.sureness import Sureness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +37,13 @@ class Example:
 
     Audio is audio_SN at `rate_hz` for the pictures and MP3 bytes for the players. `context_*` and `mixture_mp3`
     (context and candidate together) are None in rows that are given no context. `real_*` is the stem that really
-    belongs there.
+    belongs there. `place` is why it is shown, and `told` what it scored, in words.
     """
 
     arm: str
     inputs: str
+    place: str
+    told: str
     window: str
     tags: str
     rate_hz: int
@@ -63,15 +68,17 @@ class ReportInput:
 
     `judge` holds the figures of the embedder and a picture of its space; None where it was not measured. `bridge`
     holds the ways from text to audio and a picture of CLAP_beta's; None where no arm has a bridge. `listening` tells
-    of every denoiser what the context changes.
+    of every denoiser what the context changes. `stem_map` is a picture of the arms' stems among real ones.
     """
 
     provenance: Provenance
     table: ScoreTable
     checks: tuple[CheckResult, ...]
+    sure: Sureness
     judge: tuple[ClapQuality, bytes] | None
     bridge: tuple[tuple[Crossing, ...], bytes] | None
     listening: tuple[tuple[str, tuple[Listening, ...]], ...]
+    stem_map: bytes | None
     curves: tuple[Curve, ...]
     examples: tuple[Example, ...]
     notes: tuple[str, ...]
@@ -101,8 +108,10 @@ def _sections(report: ReportInput) -> list[_Section]:
     return [
         _Section("table", "Table 1, ours and the paper's", _table(report)),
         _Section("checks", "Checks", _checks(report.checks)),
+        _Section("sure", "How sure is this?", sureness(report.sure, report.table.protocol.neighbours)),
         _Section("context", "Do the arms listen?", _listening(report)),
         _Section("listen", "Candidates to hear and see", "".join(_example(example) for example in report.examples)),
+        _Section("overview", "All arms at once", _overview(report)),
         _Section("plots", "A plot per metric", _plots(report.table)),
         _Section("judge", "How well the judge hears", _judge(report)),
         _Section("bridge", "What the bridge is worth", _bridge(report)),
@@ -180,15 +189,15 @@ def _example(example: Example) -> str:
     picture = spectrogram_plot(clips, rate_hz=example.rate_hz)
     players = {
         "candidate": example.candidate_mp3,
+        "real stem": example.real_mp3,
         "context": example.context_mp3,
         "context and candidate together": example.mixture_mp3,
-        "real stem": example.real_mp3,
     }
-    name = f"{example.arm} / {example.inputs}"
+    name = f"{example.arm} / {example.inputs}, {example.place}"
     alternative = f"Spectrograms for {name}, window {example.window}: {', '.join(clips)}"
     return (
         f"<article><h3>{escape(name)}</h3>"
-        f'<p class="soft">window {escape(example.window)}; tags: {escape(example.tags)}</p>'
+        f'<p class="soft">window {escape(example.window)}; tags: {escape(example.tags)}. {escape(example.told)}</p>'
         f'<div class="players">{"".join(_player(label, mp3, name) for label, mp3 in players.items())}</div>'
         f"{_figure(picture, alternative, '')}</article>"
     )
@@ -201,6 +210,21 @@ def _player(label: str, mp3: bytes | None, name: str) -> str:
     spoken = escape(f"{label}, {name}")
     audio = f'<audio controls preload="none" aria-label="{spoken}" src="data:audio/mpeg;base64,{data}"></audio>'
     return f"<div><span>{escape(label)}</span>{audio}</div>"
+
+
+def _overview(report: ReportInput) -> str:
+    lines, stem_map = overview_plot(report.table), report.stem_map
+    figures = []
+    if lines:
+        caption = (
+            "A panel per conditioning. 1 is what real stems score, 0 what noise does (in KD to Den) or the stem of "
+            "another track (in APA and CS_TA). An APA beyond 1 is not better than another beyond 1."
+        )
+        figures.append(_figure(lines, "Every arm's scores between their bounds", caption))
+    if stem_map:
+        caption = "Each arm's first row in the judge's space, on the two directions of widest spread (PCA)."
+        figures.append(_figure(stem_map, "Embeddings of real stems, candidates and white noise", caption))
+    return "".join(figures)
 
 
 def _plots(table: ScoreTable) -> str:

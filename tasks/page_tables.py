@@ -32,6 +32,11 @@ def meaning_list(shown: Sequence[Column]) -> str:
     return fact_list({f"{column.arrow} {column.title}".strip(): column.meaning for column in shown})
 
 
+def column_heading(column: Column) -> str:
+    """Arrow, name and, on a line of its own, the unit."""
+    return f"{column.arrow} {escape(column.heading)}<small>{'<br>'.join(column.unit.split()) or '&nbsp;'}</small>"
+
+
 def fact_list(facts: Mapping[str, str]) -> str:
     """Named facts, one line each."""
     items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
@@ -102,21 +107,18 @@ _CHECK_HEADINGS = ("check", "rows passed", "closest row", "value and bound")
 
 
 def _head(shown: Sequence[Column], theirs: Sequence[Column]) -> str:
-    ours = "".join(f'<th scope="col">{_heading(column)}</th>' for column in shown)
+    ours = "".join(f'<th scope="col">{column_heading(column)}</th>' for column in shown)
     if not theirs:
         return f'<thead><tr><th class="name" scope="col">inputs</th>{ours}</tr></thead>'
     papers = "".join(
-        f'<th scope="col" class="theirs{_first(place)}">{_heading(column)}</th>' for place, column in enumerate(theirs)
+        f'<th scope="col" class="theirs{_first(place)}">{column_heading(column)}</th>'
+        for place, column in enumerate(theirs)
     )
     groups = (
         f'<td class="name"></td><th class="group" scope="colgroup" colspan="{len(shown)}">ours</th>'
         f'<th class="group theirs first" scope="colgroup" colspan="{len(theirs)}">the paper’s, measured otherwise</th>'
     )
     return f'<thead><tr>{groups}</tr><tr><th class="name" scope="col">inputs</th>{ours}{papers}</tr></thead>'
-
-
-def _heading(column: Column) -> str:
-    return f"{column.arrow} {escape(column.heading)}<small>{'<br>'.join(column.unit.split()) or '&nbsp;'}</small>"
 
 
 def _first(place: int) -> str:

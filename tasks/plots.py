@@ -48,7 +48,7 @@ def metric_plot(table: ScoreTable, column: Column) -> bytes:
         _paper_marks(panels[0, 1], column, rows)
     direction = {True: " (higher is better)", False: " (lower is better)", None: ""}[column.higher_is_better]
     figure.suptitle(f"{column.title}{direction}", fontsize=11)
-    return _png(figure)
+    return png_of(figure)
 
 
 def metric_plots(table: ScoreTable) -> dict[str, bytes]:
@@ -67,7 +67,7 @@ def training_plot(curves: Sequence[Curve]) -> bytes:
         _curve(axes, curve)
     for axes in grid[len(curves) :]:
         axes.set_visible(False)
-    return _png(figure)
+    return png_of(figure)
 
 
 def space_plot(
@@ -106,7 +106,7 @@ def space_plot(
     axes.grid(color="#d9d9d9", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), fontsize=7, frameon=False, loc="outside right upper")
-    return _png(figure)
+    return png_of(figure)
 
 
 def spectrogram_plot(clips: Mapping[str, Audio], *, rate_hz: int) -> bytes:
@@ -123,7 +123,7 @@ def spectrogram_plot(clips: Mapping[str, Audio], *, rate_hz: int) -> bytes:
     bar = figure.colorbar(image, ax=list(panels), pad=0.01)
     bar.set_label("dB below the loudest", fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    return _png(figure)
+    return png_of(figure)
 
 
 def band_levels(audio_SN: Audio, *, rate_hz: int) -> NDArray[np.float64]:
@@ -164,7 +164,7 @@ def _bars(axes: Axes, table: ScoreTable, column: Column, rows: Sequence[Row]) ->
         [min(value, limit) for value in values.values()],
         xerr=[spreads.get(place, np.nan) if value <= limit else np.nan for place, value in values.items()],
         height=0.75,
-        color=[_colour(rows[place]) for place in values],
+        color=[row_colour(rows[place]) for place in values],
         error_kw={"elinewidth": 1, "capsize": 2, "ecolor": "#404040"},
     )
     axes.set_yticks(range(len(rows)), [_row_name(rows, place) for place in range(len(rows))], fontsize=8)
@@ -178,7 +178,7 @@ def _paper_marks(axes: Axes, column: Column, rows: Sequence[Row]) -> None:
     values = {place: value * column.scale for place, value in printed.items() if value is not None}
     limit = _limit(values, {}, rows)
     shown = {place: value for place, value in values.items() if value <= limit}
-    colours = [_colour(rows[place]) for place in shown]
+    colours = [row_colour(rows[place]) for place in shown]
     axes.scatter(list(shown.values()), list(shown), marker="D", s=16, color=colours, clip_on=False, zorder=3)
     unstated = ", k not stated" if column.neighbour else ""
     axes.set_title(f"paper: LAION CLAP, 512-d{unstated}\n5 batches of 1,000 against 5,000", fontsize=8, loc="left")
@@ -211,7 +211,8 @@ def _axis(
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _colour(row: Row) -> str:
+def row_colour(row: Row) -> str:
+    """The colour of a row's arm in every picture."""
     return _COLOURS.get(row[0], _OTHER_COLOUR)
 
 
@@ -275,7 +276,8 @@ def _triangles(edges_hz: NDArray[np.float64], bins_hz: NDArray[np.float64]) -> N
     return weights_BF
 
 
-def _png(figure: Figure) -> bytes:
+def png_of(figure: Figure) -> bytes:
+    """The figure as PNG bytes, the same for the same figure."""
     FigureCanvasAgg(figure)
     png = BytesIO()
     # matplotlib stamps its version into the file unless told not to.

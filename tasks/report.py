@@ -10,26 +10,33 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from metrics.protocol import Protocol
-from metrics.table import ScoreTable
+from metrics.table import NOISE_ROW, REAL_ROW, ScoreTable
+from tasks.arm_comparison import load_compared
 from tasks.artifact import Artifact
 from tasks.bridge_quality import PICTURE, load_crossings
 from tasks.catalogue_file import read_catalogue
 from tasks.checks import CheckResult, ClapQuality, check
 from tasks.clap import clap_space
 from tasks.context_sensitivity import load_listening
+from tasks.embed import load_embeddings
 from tasks.examples import examples_of
 from tasks.exports import add_to_dataset, write_scores_parquet, write_table1_parquet
 from tasks.judge import SPACE_PICTURE, in_space, load_quality, load_scores
+from tasks.judged_row import JudgedRow
 from tasks.page import ReportInput, render_page
 from tasks.plots import Curve
+from tasks.plots_overview import stem_map
 from tasks.provenance import Provenance
+from tasks.row_statistics import load_statistics
 from tasks.runtime import Runtime, code_version
 from tasks.step import Step
+from tasks.sureness import Sureness, write_comparisons_parquet, write_statistics_parquet
 from tasks.table_text import write_table_text
 from tasks.telemetry_file import read_telemetry
 from tasks.terminal import print_checks, print_table
 from tasks.whole_files import write_whole
 
+STATISTICS, COMPARISONS = "statistics.parquet", "comparisons.parquet"
 PAGE, SCORES, TABLE1, TABLE_TEXT, CHECKS = "report.html", "scores.parquet", "table1.parquet", "table.txt", "checks.json"
 TABLE1_TEXT = "table1"  # .csv, .md, .tex
 CHECKED_SCALE = "laptop"  # the scale that the acceptance bounds were measured for
@@ -39,12 +46,20 @@ SHOWN_LOSSES = ("loss",)
 
 
 class ReportRow(NamedTuple):
-    """One row of the table and what it was made from; no candidates where the row is a bound."""
+    """One row of the table, what it was made from and what was found; no candidates where the row is a bound."""
 
-    arm: str
-    inputs: str
+    row: JudgedRow
     candidates: Artifact | None
     scores: Artifact
+    statistics: Artifact
+
+    @property
+    def arm(self) -> str:
+        return self.row.arm
+
+    @property
+    def inputs(self) -> str:
+        return self.row.inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +67,7 @@ class MakeReport(Step):
     """The table as Parquet, CSV, Markdown, LaTeX, text and page."""
 
     stage: ClassVar[str] = "report"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     scale: str
     corpus_name: str
@@ -68,25 +83,39 @@ class MakeReport(Step):
     cross_check: Artifact
     windows: Artifact
     rows: tuple[ReportRow, ...]
+    comparisons: tuple[Artifact, ...]
     trainings: tuple[tuple[str, Artifact], ...]
     model_rows: tuple[tuple[str, str], ...]
     command: str
 
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
         table, provenance = self.table(), self.provenance()
-        checks = self._checks(table)
+        checks, sure = self._checks(table), self.sureness(table)
         write_scores_parquet(out / SCORES, table, provenance)
         write_table1_parquet(out / TABLE1, table, provenance)
+        write_statistics_parquet(out / STATISTICS, sure, table, provenance)
+        write_comparisons_parquet(out / COMPARISONS, sure, table, provenance)
         write_table_text(out, TABLE1_TEXT, table, provenance, with_paper=True)
-        (out / TABLE_TEXT).write_text(_printed(table, provenance) + "".join(self._unread()), encoding="utf-8")
+        remarks = [f"{line}\n" for line in sure.lines()] + self._unread()
+        (out / TABLE_TEXT).write_text(_printed(table, provenance) + "".join(remarks), encoding="utf-8")
         (out / CHECKS).write_text(json.dumps([result._asdict() for result in checks], indent=1), encoding="utf-8")
-        (out / PAGE).write_text(render_page(self._page(table, provenance, checks)), encoding="utf-8")
+        (out / PAGE).write_text(render_page(self._page(table, provenance, checks, sure)), encoding="utf-8")
         return {"rows": len(self.rows), "checks_failed": sum(not result.passed for result in checks)}
 
     def table(self) -> ScoreTable:
         """The scores of all rows under the protocol with the embedder that was used."""
         scores = tuple(score for row in self.rows for score in load_scores(row.scores))
         return ScoreTable(protocol=in_space(self.protocol, clap_space(self.clap)), scores=scores)
+
+    def sureness(self, table: ScoreTable) -> Sureness:
+        """How far the table can be believed; its rows in the table's order."""
+        place = {row: number for number, row in enumerate(table.rows())}
+        rows = sorted(self.rows, key=lambda row: place[row.arm, row.inputs])
+        return Sureness.of(
+            table,
+            [load_statistics(row.statistics) for row in rows],
+            [load_compared(comparison) for comparison in self.comparisons],
+        )
 
     def provenance(self) -> Provenance:
         """What a reader must know before believing a number of this table."""
@@ -126,21 +155,36 @@ class MakeReport(Step):
             f"and {told['peer']:.6f} by the package frechet-audio-distance, on the same embeddings."
         )
 
-    def _page(self, table: ScoreTable, provenance: Provenance, checks: tuple[CheckResult, ...]) -> ReportInput:
-        made = tuple((row.arm, row.inputs, row.candidates) for row in self.rows if row.candidates)
+    def _page(
+        self, table: ScoreTable, provenance: Provenance, checks: tuple[CheckResult, ...], sure: Sureness
+    ) -> ReportInput:
+        made = tuple((row.row, row.candidates) for row in self.rows if row.candidates)
         quality, bridge = self.clap_quality, self.bridge_quality
         return ReportInput(
             provenance=provenance,
             table=table,
             checks=checks,
+            sure=sure,
             judge=(load_quality(quality), (quality.path / SPACE_PICTURE).read_bytes()) if quality else None,
             listening=tuple((name, load_listening(artifact)) for name, artifact in self.listening),
             bridge=(load_crossings(bridge), (bridge.path / PICTURE).read_bytes()) if bridge else None,
+            stem_map=self._stem_map(),
             curves=tuple(curve(name, artifact) for name, artifact in self.trainings),
             examples=examples_of(made, self.windows),
             notes=(self._witness(), *self._unread()),
             commands=(self.command,),
         )
+
+    def _stem_map(self) -> bytes | None:
+        """Where the first row of every arm lies; None where there is no arm, or a bound is missing."""
+        rows: dict[tuple[str, ...], Artifact] = {}
+        for row in self.rows:
+            rows.setdefault((row.arm,) if row.candidates else (row.arm, row.inputs), row.row.candidates)
+        stems = {name: load_embeddings(judged).arrays["stem_NE"] for name, judged in rows.items()}
+        made = {name[0]: stem_NE for name, stem_NE in stems.items() if len(name) == 1}
+        if not made or not {REAL_ROW, NOISE_ROW} <= stems.keys():
+            return None
+        return stem_map(stems[REAL_ROW], stems[NOISE_ROW], made)
 
 
 def curve(name: str, artifact: Artifact) -> Curve:
@@ -186,6 +230,7 @@ class Published(NamedTuple):
         return [
             f"report   {self.folder / PAGE}",
             f"scores   {self.folder / SCORES}",
+            f"how sure {self.folder / STATISTICS}, {COMPARISONS}",
             f"table 1  {self.folder / TABLE1}, .csv, .md, .tex",
             f"all runs {self.folder.parent / DATASET}",
             f"compare  .venv/bin/mlflow ui --backend-store-uri {mlflow_uri}",

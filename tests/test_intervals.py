@@ -231,6 +231,9 @@ def test_identical_arms_have_p_one_and_swapped_arms_the_opposite_difference(draw
     reference, first, second = draw(), draw(), draw(shift=0.1)
     same = paired_comparison(frechet_statistic(reference, stacked(first, first)), tracks, seed=3, swaps=19)
     assert same.p_value == 1.0 and same.difference.value == 0.0
+    rounded = stacked(first, first * (1 + 1e-15))
+    nearly = paired_comparison(kernel_statistic(reference, rounded), tracks, seed=3, swaps=19)
+    assert nearly.p_value == 1
     there = paired_comparison(kernel_statistic(reference, stacked(first, second)), tracks, seed=3, swaps=99)
     back = paired_comparison(kernel_statistic(reference, stacked(second, first)), tracks, seed=3, swaps=99)
     assert back.difference.value == pytest.approx(-there.difference.value)

@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 
 from metrics.embeddings import Space
+from metrics.intervals import Interval
+from metrics.memorisation import Suspect
 from metrics.protocol import Protocol
+from metrics.reproduction import reproduction_score
+from metrics.row_statistics import Measured
 from metrics.table import NOISE_ROW, REAL_ROW, Score, ScoreTable
 from models.clap_quality import ClapQuality
+from tasks.arm_comparison import Compared, Difference
 from tasks.bridge_quality import crossing
 from tasks.checks import CheckResult
 from tasks.columns import columns
@@ -18,6 +23,8 @@ from tasks.context_sensitivity import Listening
 from tasks.page import Example, ReportInput, render_page
 from tasks.plots import Curve, band_levels, metric_plot, space_plot, spectrogram_plot
 from tasks.provenance import Provenance
+from tasks.row_statistics import RowStatistics
+from tasks.sureness import Sureness
 
 RATE_HZ = 48_000
 QUALITY = ClapQuality(
@@ -32,6 +39,11 @@ QUALITY = ClapQuality(
     modality_gap_share=0.5625,
     effective_rank=3.0,
 )
+FAD = Measured("fad", 0.505, 0.4, 0.61, "")
+SILENT = Measured("silent", 0.05, None, None, "3 of 60")
+COPIES = Measured("memorised", 0.75, 0.5, 1.0, "chance 0.778")
+BLANK_KAD = Measured("kad", 0.01, None, None, "3 <tracks>")
+SUSPECT = Suspect("made <1>", "train-7", 0.1, 0.25)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +81,8 @@ def report(table):
     example = Example(
         arm="+DiT",
         inputs="ctx",
+        place="the <best>",
+        told="CLAP cosine 0.50 <of 60>",
         window="heldout-00000001",
         tags='warm "keys"</p><img src=x onerror=y>',
         rate_hz=RATE_HZ,
@@ -84,11 +98,21 @@ def report(table):
         provenance=provenance,
         table=table,
         checks=(CheckResult("real: APA", "real / x", None, ">", None, False, "missing: apa of real / x"),),
+        sure=Sureness(
+            rows=(RowStatistics("<+DiT>", "ctx", 30, (FAD, SILENT, COPIES, BLANK_KAD), (SUSPECT,)),),
+            comparisons=(Compared("+DiT", "<+M2L2>", "ctx", 30, (Difference("fad", -0.25, -0.5, -0.1, 0.005, ""),)),),
+            reproduction=reproduction_score(
+                {("a", "ctx"): {"fad": 1.0}, ("b", "ctx"): {"fad": 2.0}},
+                {("a", "ctx"): {"fad": Interval(2, 1.9, 2.1, 0)}, ("b", "ctx"): {"fad": Interval(1, 0.9, 1.1, 0)}},
+                ("a", "b"),
+            ),
+        ),
         judge=(QUALITY, space_plot(np.eye(4, 8, dtype=np.float32), np.eye(4, 8, 4, dtype=np.float32), "abab", gap=1.0)),
         listening=(
             ("<+DiT>", (Listening("candidates <b>", 0.25, 0.5, 0.1, 0.2), Listening("real", None, 1, 0.3, 0.4))),
         ),
         bridge=((crossing("mean <shift>", np.eye(4, 8), np.eye(4, 8)),), b"bridged"),
+        stem_map=None,
         curves=(Curve(name="+DiT", steps=(0, 10), values={"loss": (1.0, 0.5)}),),
         examples=(example,),
         notes=("a further <note>",),
@@ -184,6 +208,15 @@ def test_a_candidate_without_context_has_no_context_player(report):
     page = render_page(dataclasses.replace(report, examples=(alone,), curves=(), checks=()))
     assert page.count("<audio") == 2
     assert "Training curves" not in page
+
+
+def test_the_page_tells_how_sure_its_figures_are_and_why_some_are_blank(page):
+    section = re.search(r'<section id="sure">.*?</section>', page, re.DOTALL)[0]
+    assert '0.505 <span class="spread">0.400 to 0.610</span>' in section
+    assert "<strong>-0.250</strong>" in section and "p 0.005" in section and "+DiT less &lt;+M2L2&gt;" in section
+    assert "0% of the paper’s 1 orderings" in section and "FAD: the paper has a below b; ours not under ctx" in section
+    assert "<td>5%</td>" in section and "chance 0.778" in section and "made &lt;1&gt; and train-7, 0.25" in section
+    assert "KAD, 1 cells: 3 &lt;tracks&gt;" in section
 
 
 def test_equal_reports_give_equal_pages(report, page):

@@ -28,6 +28,7 @@ from tasks.context_sensitivity import ContextIgnored, load_listening
 from tasks.exports import read_scores_parquet, read_table1_parquet
 from tasks.paper_table import paper_table
 from tasks.store import Store
+from tasks.sureness import read_comparisons_parquet, read_statistics_parquet
 
 ROOT = Path(__file__).parent.parent
 SONGS = ROOT.parent / "shared" / "data" / "songs"
@@ -93,6 +94,16 @@ def test_the_table_is_there_for_papers_and_the_scores_beside_those_of_other_runs
     runs = pl.scan_parquet(report.parent / "scores" / "**/*.parquet", hive_partitioning=True).collect()
     assert runs.height == pl.read_parquet(report / "scores.parquet").height
     assert runs["run"].unique().to_list() == [report.name]
+
+
+def test_what_six_candidates_of_four_songs_cannot_tell_is_blank_with_its_reason(report: Path) -> None:
+    statistics = read_statistics_parquet(report / "statistics.parquet")
+    assert statistics.select("arm", "inputs").unique().height == 31
+    assert statistics.filter(pl.col("low").is_null() & (pl.col("note") == "")).is_empty()
+    endless = statistics.filter(pl.col("metric") == "fad_infinite")
+    assert endless["value"].is_null().all() and endless["note"].str.contains("candidates leave").all()
+    pairs = read_comparisons_parquet(report / "comparisons.parquet").select("arm", "before", "inputs").unique()
+    assert pairs.height == 6 + 6 + 2 + 6
 
 
 def test_the_page_asks_nothing_of_the_network(report: Path) -> None:
