@@ -1,4 +1,4 @@
-"""The command line: `stemwright reproduce`, `plan`, `show`, `invalidate`, `report`; the rest is in `*_commands`.
+"""The command line: `stemwright reproduce`, `plan`, `show`, `report`; the rest is in `*_command` and `*_commands`.
 
 Everything heavy is imported by the command that needs it, so that `--help` answers at once.
 """
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows import codec_commands, data_commands, evaluate_command, train_command
+from flows import codec_commands, data_commands, evaluate_command, listen_command, result_commands, train_command
 from flows.options import (
+    AllowSuspect,
     Arms,
     ArmWorkers,
     Checkpoint,
@@ -23,6 +24,7 @@ from flows.options import (
     Layout,
     MonoCodec,
     Noncommercial,
+    Refresh,
     Rows,
     Scale,
     Scheduler,
@@ -52,6 +54,14 @@ app.add_typer(data_commands.clap_app, name="clap")
 app.add_typer(codec_commands.codec_app, name="codec")
 app.command()(train_command.train)
 app.command()(evaluate_command.evaluate)
+app.add_typer(listen_command.listen_app, name="listen")
+app.command()(result_commands.status)
+app.command()(result_commands.explain)
+app.command()(result_commands.trace)
+app.command()(result_commands.invalidate)
+app.command()(result_commands.bless)
+app.command("run")(result_commands.run_stage)
+app.command()(result_commands.gc)
 
 
 @app.command()
@@ -78,6 +88,8 @@ def reproduce(
     mono_codec: MonoCodec = None,
     stereo_codec: StereoCodec = None,
     accept_noncommercial: Noncommercial = False,
+    refresh: Refresh = False,
+    allow_suspect: AllowSuspect = False,
 ) -> None:
     """Run the whole study: corpus to Table 1. What is already there is reused."""
     run(
@@ -104,6 +116,8 @@ def reproduce(
         mono_codec=mono_codec,
         stereo_codec=stereo_codec,
         accept_noncommercial=accept_noncommercial,
+        refresh=refresh,
+        allow_suspect=allow_suspect,
     )
 
 
@@ -123,11 +137,12 @@ def _standing(ready: Session) -> Published | None:
     if os.environ.get("PREFECT_API_URL"):
         return None
     from flows.planning import standing_report
+    from flows.status import settle_suspects
     from tasks.evaluation_runs import track_rows
     from tasks.report import publish
 
     found = standing_report(ready)
-    if found is None:
+    if found is None or settle_suspects(ready):
         return None
     step, report = found
     track_rows(step, ready.runtime)
@@ -203,27 +218,6 @@ def _show(name: str, scale: str) -> int:
     from flows.planning import arm_json
 
     print(arm_json(name, scale))
-    return 0
-
-
-@app.command()
-def invalidate(
-    stage: Annotated[str, typer.Argument(help="A stage such as encode, denoiser, candidates or scores.")],
-    match: Annotated[
-        str | None, typer.Option(help="Only results whose record holds this text, such as an arm or a codec.")
-    ] = None,
-    workspace: Workspace = "workspace",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and touch nothing.")] = False,
-) -> None:
-    """Forget the results of one stage; the next run rebuilds them and what depends on changed bytes."""
-    guard(lambda: _invalidate(stage, match, workspace, dry_run))
-
-
-def _invalidate(stage: str, match: str | None, workspace: str, dry_run: bool) -> int:
-    from flows.planning import invalidate_lines
-
-    for line in invalidate_lines(Path(workspace), stage, match=match, dry_run=dry_run):
-        print(line)
     return 0
 
 

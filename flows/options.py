@@ -67,6 +67,12 @@ StereoCodec = Annotated[
 Noncommercial = Annotated[
     bool, typer.Option("--accept-noncommercial", help="Use released codecs, whose weights are CC BY-NC 4.0.")
 ]
+Refresh = Annotated[
+    bool, typer.Option("--refresh", help="Make suspect results again: those whose code has changed since.")
+]
+AllowSuspect = Annotated[
+    bool, typer.Option("--allow-suspect", help="Use results whose code has changed since as they are.")
+]
 
 
 def run(action: Callable[[StudyRequest], int], **values: Any) -> None:

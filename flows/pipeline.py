@@ -14,6 +14,7 @@ from flows import graph, preparation
 from flows.preparation import Prepared
 from flows.request import StudyRequest
 from flows.session import Session, session
+from flows.status import settle_suspects
 from flows.study import Make
 from tasks.cluster import LOCAL_CLUSTER, QUIET_WORKERS
 from tasks.evaluation_runs import track_rows
@@ -52,6 +53,7 @@ def evaluate_arm(request: StudyRequest, arm: str) -> list[ReportRow]:
 def reproduce(request: StudyRequest) -> Published:
     """The whole study: every arm under every conditioning, the bounds, and the report."""
     ready = session(request)
+    settle_suspects(ready)
     at_once = request.arms_at_once(ready.runtime)
     if at_once > 1:
         preparation.prepare(ready.study, ready.folder, _make(ready))

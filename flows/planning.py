@@ -1,11 +1,9 @@
-"""Looking without building: what a run would do, what a recipe is, what an invalidation takes with it."""
+"""Looking without building: what a run would do, and what a recipe is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from flows import graph
 from flows.request import StudyRequest
@@ -70,38 +68,3 @@ def arm_json(name: str, scale: str) -> str:
 
 def _arms(scale: str) -> tuple[Arm, ...]:
     return ARMS if scale == "paper" else study_at(scale).arms
-
-
-def invalidate_lines(workspace: Path, stage: str, *, match: str | None, dry_run: bool) -> Iterator[str]:
-    """Forget the results of a stage, and name what was made from them. Raises ValueError for an unknown stage."""
-    store = Store(workspace.resolve() / "artifacts")
-    records = list(store.records())
-    stages = sorted({record["stage"] for record in records})
-    if stage not in stages:
-        raise ValueError(f"no results of a stage {stage!r} in {workspace}; there are {', '.join(stages) or 'none'}")
-    doomed = [record for record in records if record["stage"] == stage and (match is None or match in str(record))]
-    if not doomed:
-        raise ValueError(f"no result of the stage {stage} has {match!r} in its record")
-    for record in doomed:
-        yield f"{'would forget' if dry_run else 'forgot'}  {stage}/{record['key']}  {record['describe']}"
-    for record in _downstream(doomed, records):
-        yield f"made from it  {record['stage']}/{record['key']}  {record['describe']}"
-    if not dry_run:
-        for record in doomed:
-            store.remove(stage, record["key"])
-
-
-def _downstream(doomed: list[dict[str, Any]], records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What was made from these results, directly or through others; it stays where the rebuilt bytes are the same."""
-    stale = {record["digest"] for record in doomed}
-    found: dict[str, dict[str, Any]] = {}
-    while True:
-        fresh = [
-            record
-            for record in records
-            if record["key"] not in found and any(item["digest"] in stale for item in record["inputs"].values())
-        ]
-        if not fresh:
-            return list(found.values())
-        found.update({record["key"]: record for record in fresh})
-        stale = set(chain(stale, (record["digest"] for record in fresh)))

@@ -85,6 +85,8 @@ class StudyRequest(BaseModel):
         default=None, description="A fitted stereo codec's folder, or CoDiCodec's checkpoint; empty: the scale's own."
     )
     accept_noncommercial: bool = Field(default=False, description="Use released weights under CC BY-NC.")
+    refresh: bool = Field(default=False, description="Make results again whose code has changed since.")
+    allow_suspect: bool = Field(default=False, description="Use results whose code has changed since as they are.")
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:

@@ -16,6 +16,7 @@ from prefect.context import TaskRunContext
 from prefect.utilities.annotations import quote
 
 from tasks.artifact import Artifact
+from tasks.result_graph import changed_code
 from tasks.runtime import Runtime
 from tasks.step import Step
 from tasks.store import Store
@@ -31,6 +32,7 @@ def materialise(step: Step, runtime: Runtime) -> Artifact:
     made = store.find(step)
     assert made is not None, f"{step.describe()} was just built and is not in the store"
     _say(step, made, "there" if known else f"{time.monotonic() - started:.1f} s")
+    _warn_of_changed_code(step, made, store)
     return made
 
 
@@ -42,11 +44,19 @@ def build(step: Step, runtime: Runtime) -> Artifact:
     made = store.build(step, runtime)
     if not known:
         _say(step, made, f"{time.monotonic() - started:.1f} s")
+    _warn_of_changed_code(step, made, store)
     return made
 
 
 def _say(step: Step, made: Artifact, outcome: str) -> None:
     logging.getLogger("stemwright").info("%-44s %s  %s", step.describe(), made.key, outcome)
+
+
+def _warn_of_changed_code(step: Step, made: Artifact, store: Store) -> None:
+    changed = changed_code(store.record(made))
+    if changed:
+        told = (step.describe(), made.key, ", ".join(changed))
+        logging.getLogger("stemwright").warning("%-44s %s  suspect, changed since: %s", *told)
 
 
 def _cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:

@@ -85,5 +85,12 @@ def remove_elsewhere(folder: Path) -> None:
         remove(_record(folder)["home"])
 
 
+def remove_files(folder: Path, names: Iterable[str]) -> None:
+    """Remove these files of a result, wherever they lie."""
+    home = _record(folder)["home"] if (folder / ELSEWHERE).exists() else str(folder)
+    for name in names:
+        remove(joined(home, name))
+
+
 def _record(folder: Path) -> dict[str, Any]:
     return json.loads((folder / ELSEWHERE).read_text(encoding="utf-8"))

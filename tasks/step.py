@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from tasks.artifact import Artifact
+from tasks.code_digest import name_of_class
 from tasks.fingerprint import canonical, fingerprint
 from tasks.runtime import Runtime
 
@@ -47,6 +48,15 @@ class Step(ABC):
             yield from _artifacts(name, value)
 
     @property
+    def made_by(self) -> str:
+        """The class whose code makes this, as a record names it."""
+        return name_of_class(type(self))
+
+    def with_results(self, results: Mapping[Artifact, Artifact]) -> Self:
+        """This step with results in the place of what was only planned."""
+        return replace(self, **{name: _with(value, results) for name, value in self.identity().items()})
+
+    @property
     def waits(self) -> bool:
         """Whether an input is only planned, so that even the key is unknown."""
         return any(artifact.planned for _, artifact in self.needs())
@@ -66,3 +76,15 @@ def _artifacts(name: str, value: Any) -> Iterator[tuple[str, Artifact]]:
         case _ if is_dataclass(value) and not isinstance(value, type):
             for field in fields(value):
                 yield from _artifacts(f"{name}.{field.name}", getattr(value, field.name))
+
+
+def _with(value: Any, results: Mapping[Artifact, Artifact]) -> Any:
+    match value:
+        case Artifact():
+            return results.get(value, value)
+        case tuple():
+            items = [_with(item, results) for item in value]
+            return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return replace(value, **{field.name: _with(getattr(value, field.name), results) for field in fields(value)})
+    return value

@@ -129,10 +129,10 @@ def sizes_in(folder: Place) -> dict[str, int]:
 
 
 def remove(folder: Place) -> None:
-    """Remove a folder and what it holds; nothing where there is none."""
+    """Remove a folder and what it holds, or a file; nothing where there is none."""
     local = _local(folder)
     if local is not None:
-        shutil.rmtree(local, ignore_errors=True)
+        local.unlink() if local.is_file() else shutil.rmtree(local, ignore_errors=True)
         return
     system, path = _remote(folder)
     with suppress(FileNotFoundError):

@@ -14,15 +14,16 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tasks.artifact import Artifact
+from tasks.code_digest import code_behind
 from tasks.runtime import Runtime, code_version, package_versions
-from tasks.shard_folder import ELSEWHERE, files_elsewhere, remove_elsewhere, sizes_elsewhere
+from tasks.shard_folder import ELSEWHERE, files_elsewhere, remove_elsewhere, remove_files, sizes_elsewhere
 from tasks.step import Step
 from tasks.whole_files import file_sha256, write_whole
 
@@ -45,54 +46,79 @@ class Store:
         """The result of a step: found, or made and then found. One process builds, others wait for it."""
         home = self._home(step.stage, step.key())
         home.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(home.with_name(f".{home.name}.lock")):
+        with _locked(_lock(home)):
             found = self._read(home)
             return found or self._make(step, home, runtime)
 
     def records(self, stage: str | None = None) -> Iterator[dict[str, Any]]:
-        """The records of all finished results, by stage and key."""
-        for path in sorted(self.root.glob(f"{stage or '*'}/*/{RECORD}")):
-            yield json.loads(path.read_text(encoding="utf-8"))
+        """The records of all finished results, by stage and key; one that cannot be read is no finished result."""
+        for path in sorted(self.root.glob(f"{stage or '*'}/[!.]*/{RECORD}")):
+            with suppress(ValueError):
+                yield json.loads(path.read_text(encoding="utf-8"))
 
     def record(self, artifact: Artifact) -> dict[str, Any]:
         """The record of one finished result."""
-        return json.loads((artifact.path / RECORD).read_text(encoding="utf-8"))
+        return self._told(artifact.path)
+
+    def flaw(self, stage: str, key: str) -> str | None:
+        """What is wrong with a result that has a directory; None where it is whole, or where there is none."""
+        home = self._home(stage, key)
+        return _flaw(home) if home.exists() else None
 
     def remove(self, stage: str, key: str) -> None:
         """Forget one result. The rename comes first, so that no half of it is ever found."""
         home = self._home(stage, key)
         doomed = home.with_name(f".removed-{key}-{os.getpid()}")
-        home.rename(doomed)
+        with _locked(_lock(home)):
+            home.rename(doomed)
         remove_elsewhere(doomed)
         shutil.rmtree(doomed)
+
+    def reopen(self, stage: str, key: str, *, without: str) -> list[str]:
+        """Make a result unfinished again, without its files of this prefix, and name them.
+
+        A resumable step makes just those again; any other starts over.
+        """
+        home = self._home(stage, key)
+        scratch = _scratch(home)
+        with _locked(_lock(home)):
+            doomed = [name for name in self._told(home)["files"] if name.startswith(without)]
+            shutil.rmtree(scratch, ignore_errors=True)
+            home.rename(scratch)
+            (scratch / RECORD).unlink()
+            remove_files(scratch, doomed)
+        return doomed
+
+    def rewrite(self, record: dict[str, Any]) -> None:
+        """Put a record in the place of the one that the same result has; the contents stay what they are."""
+        home = self._home(record["stage"], record["key"])
+        with _locked(_lock(home)):
+            _write(home / RECORD, record)
 
     def _home(self, stage: str, key: str) -> Path:
         return self.root / stage / key
 
     def _read(self, home: Path) -> Artifact | None:
-        sizes = sizes_elsewhere(home)  # a store that cannot be asked is an error, not a damaged result
-        try:
-            record = json.loads((home / RECORD).read_text(encoding="utf-8"))
-            whole = all(
-                (sizes[name] if name in sizes else (home / name).stat().st_size) == entry["bytes"]
-                for name, entry in record["files"].items()
-            )
-        except (OSError, ValueError, KeyError):
+        if _flaw(home):
             return None
-        if not whole:
-            return None
+        record = self._told(home)
         return Artifact(stage=record["stage"], key=record["key"], location=str(home), digest=record["digest"])
 
+    def _told(self, home: Path) -> dict[str, Any]:
+        return json.loads((home / RECORD).read_text(encoding="utf-8"))
+
     def _make(self, step: Step, home: Path, runtime: Runtime) -> Artifact:
-        scratch = home.with_name(f".building-{home.name}")
+        scratch = _scratch(home)
         if not step.resumable:
             shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(exist_ok=True)
+        modules = code_behind(step.made_by)  # as it is now: it may be edited while the step runs
         started = time.monotonic()
         summary = step.run(scratch, runtime) or {}
         for stray in scratch.rglob("*.partial"):  # what a killed writer of an earlier try left in a resumed folder
             stray.unlink()
-        _write_record(step, scratch, summary=summary, seconds=time.monotonic() - started, runtime=runtime)
+        seconds = time.monotonic() - started
+        _write(scratch / RECORD, _record(step, _files(scratch), summary, modules, seconds=seconds, runtime=runtime))
         shutil.rmtree(home, ignore_errors=True)  # a damaged result, or nothing
         scratch.rename(home)
         _sync(home.parent)
@@ -101,9 +127,16 @@ class Store:
         return artifact
 
 
-def _write_record(step: Step, scratch: Path, *, summary: dict[str, Any], seconds: float, runtime: Runtime) -> None:
-    files = _files(scratch)
-    record = {
+def _record(
+    step: Step,
+    files: dict[str, dict[str, Any]],
+    summary: dict[str, Any],
+    modules: dict[str, str],
+    *,
+    seconds: float,
+    runtime: Runtime,
+) -> dict[str, Any]:
+    return {
         "key": step.key(),
         "digest": _content_digest(files),
         "stage": step.stage,
@@ -113,13 +146,34 @@ def _write_record(step: Step, scratch: Path, *, summary: dict[str, Any], seconds
         "inputs": {name: {"stage": item.stage, "key": item.key, "digest": item.digest} for name, item in step.needs()},
         "files": files,
         "summary": summary,
+        "made_by": step.made_by,
+        "modules": modules,
         "code": code_version(),
         "packages": package_versions(),
         "runtime": runtime.record(),
         "seconds": round(seconds, 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    write_whole(scratch / RECORD, json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode())
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    write_whole(path, json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode())
+
+
+def _flaw(home: Path) -> str | None:
+    """What keeps a directory from being a result; None where it is one."""
+    sizes = sizes_elsewhere(home)  # a store that cannot be asked is an error, not a damaged result
+    try:
+        record = json.loads((home / RECORD).read_text(encoding="utf-8"))
+        for name, entry in record["files"].items():
+            found = sizes[name] if name in sizes else (home / name).stat().st_size
+            if found != entry["bytes"]:
+                return f"{name} has {found:,} bytes, not {entry['bytes']:,}"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).relative_to(home)} is gone"
+    except (OSError, ValueError, KeyError) as error:
+        return f"{RECORD} cannot be read: {error}"
+    return None
 
 
 def _files(folder: Path) -> dict[str, dict[str, Any]]:
@@ -137,6 +191,14 @@ def _content_digest(files: dict[str, dict[str, Any]]) -> str:
     named = sorted((name, entry["sha256"]) for name, entry in files.items() if not name.startswith("log/"))
     lines = "".join(f"{name}\0{sha256}\n" for name, sha256 in named)
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _lock(home: Path) -> Path:
+    return home.with_name(f".{home.name}.lock")
+
+
+def _scratch(home: Path) -> Path:
+    return home.with_name(f".building-{home.name}")
 
 
 @contextmanager

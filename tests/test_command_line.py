@@ -35,7 +35,9 @@ def tone(folder: Path, name: str, *, seconds: float = 6.0, hz: float = 220.0) ->
     write_flac(folder / name, np.stack([wave_N, wave_N]).astype(np.float32))
 
 
-@pytest.mark.parametrize("command", [[], ["reproduce"], ["plan"], ["show"], ["invalidate"], ["report"], ["corpus"]])
+@pytest.mark.parametrize(
+    "command", [[], ["reproduce"], ["plan"], ["show"], ["invalidate"], ["report"], ["corpus"], ["run"], ["gc"]]
+)
 def test_help_is_everywhere(command: list[str]) -> None:
     assert run(*command, "--help").exit_code == 0
 
