@@ -37,7 +37,7 @@ class Inspected(NamedTuple):
     bridge: Artifact | None
 
 
-LISTENERS = 32
+LISTENERS = 16
 """Prompts on which it is measured whether a denoiser listens: three candidates each."""
 
 

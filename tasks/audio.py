@@ -157,12 +157,12 @@ def mp3_bytes(audio_SN: NDArray[np.float32]) -> bytes:
     buffer = BytesIO()
     soundfile.write(
         buffer,
-        _sixteen_bit(audio_SN),
+        _sixteen_bit(audio_SN) / np.float32(32768),  # libsndfile writes 320 kbit/s from integers, whatever is asked
         RATE_HZ,
         format="MP3",
         subtype="MPEG_LAYER_III",
         bitrate_mode="VARIABLE",
-        compression_level=0.4,  # about 140 kbit/s; left alone, libsndfile writes 320
+        compression_level=0.5,  # about 140 kbit/s
     )
     return buffer.getvalue()
 
