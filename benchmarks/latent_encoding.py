@@ -32,7 +32,8 @@ from tasks.runtime import Runtime
 from tasks.shard_folder import shard_path, shards_of
 from tasks.shards import json_bytes, read_shard, write_shard
 
-RATE_HZ, WINDOW_SAMPLES, SHARD_ROWS = 48_000, 15 * 32_768, 8
+RATE_HZ, WINDOW_SAMPLES = 48_000, 15 * 32_768
+SHARD_ROWS = 2  # few, so that two workers can share the shards evenly
 
 
 def main() -> None:
