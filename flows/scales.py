@@ -12,7 +12,7 @@ from data_manifests.composer import EmbeddedCorpus
 from data_manifests.pairs import PairRule
 from flows.study import ClapRecipe, Study
 from metrics.protocol import PROFILES, Protocol
-from models import music2latent, music2latent2
+from models import dit, music2latent, music2latent2, unet
 from models.arms import ARMS, Arm, DenoiserRecipe, arm_named
 from models.bridge import BridgeRecipe
 from models.codec import CHUNK_SAMPLES
@@ -146,8 +146,8 @@ def _tiny(seed: int) -> Study:
     sizes = Sizes(
         mono=replace(music2latent.TINY, steps=6),
         stereo=replace(music2latent2.TINY, steps=6),
-        unet=UNetRecipe(base=16, multipliers=(1, 2), blocks=1, attention_levels=(2,), embedding=32),
-        dit=DiTRecipe(width=32, layers=2, heads=2, noise_width=32, frames_per_token=4),
+        unet=unet.TINY,
+        dit=dit.TINY,
         objective=EdmObjective(),
         unet_training=_steps(20, seed=seed, batch_size=4),
         dit_training=_steps(20, seed=seed, batch_size=4),
@@ -208,8 +208,8 @@ def _gpu(seed: int) -> Study:
     sizes = Sizes(
         mono=replace(music2latent.BASE, steps=3000),
         stereo=replace(music2latent2.SMALL, steps=6000),
-        unet=UNetRecipe(base=128, multipliers=(1, 2, 2, 2), embedding=256),
-        dit=DiTRecipe(width=512, layers=12, heads=4, noise_width=512),
+        unet=unet.SMALL,
+        dit=dit.SMALL,
         objective=EdmObjective(),
         unet_training=_steps(4000, seed=seed, batch_size=64, learning_rate=3e-4),
         dit_training=_steps(6000, seed=seed, batch_size=64, learning_rate=3e-4),

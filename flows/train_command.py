@@ -42,6 +42,10 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the recipe, its size and its cost, and train nothing.")
     ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume/--anew", help="Go on from the last saved state, or forget it and begin at step 0."),
+    ] = True,
     compiled: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between saves: what a kill can lose.")] = 200,
     preview_every: Annotated[
@@ -71,7 +75,7 @@ def train(
     def start(request: StudyRequest) -> int:
         if dry_run:
             return _estimate(request)
-        return _train(request, compiled=compiled, save_every=save_every, preview_every=preview_every)
+        return _train(request, resume=resume, compiled=compiled, save_every=save_every, preview_every=preview_every)
 
     run(
         start,
@@ -106,12 +110,15 @@ def _estimate(request: StudyRequest) -> int:
     return 0
 
 
-def _train(request: StudyRequest, *, compiled: bool, save_every: int, preview_every: int | None) -> int:
+def _train(request: StudyRequest, *, resume: bool, compiled: bool, save_every: int, preview_every: int | None) -> int:
     from flows.train_work import train_lines
     from models.training import TrainingStopped
 
     try:
-        for line in train_lines(request, compiled=compiled, save_every=save_every, preview_every=preview_every):
+        lines = train_lines(
+            request, resume=resume, compiled=compiled, save_every=save_every, preview_every=preview_every
+        )
+        for line in lines:
             print(line)
     except TrainingStopped as stopped:
         print(f"{stopped}; the same command goes on from there", file=sys.stderr)

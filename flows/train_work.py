@@ -9,18 +9,24 @@ from functools import partial
 from flows import graph, preparation
 from flows.request import StudyRequest
 from flows.session import session
+from models.data_parallel import processes
 from tasks.artifact import Artifact
 from tasks.materialise import build
 from tasks.process_group import built_together, first_alone, process_group
 from tasks.progress import say_results
 from tasks.runtime import Runtime
 from tasks.step import Step
+from tasks.store import Store
 from tasks.telemetry_file import TELEMETRY
 from tasks.train import WEIGHTS, Training
 
 
-def train_lines(request: StudyRequest, *, compiled: bool, save_every: int, preview_every: int | None) -> Iterator[str]:
+def train_lines(
+    request: StudyRequest, *, resume: bool, compiled: bool, save_every: int, preview_every: int | None
+) -> Iterator[str]:
     """Train the request's one arm, or find it trained; lines that say where its weights and figures are.
+
+    Without `resume`, the saved states of its unfinished trainings are forgotten first.
 
     Of the processes of torchrun, the first prepares and writes alone, and all train:
 
@@ -39,16 +45,18 @@ def train_lines(request: StudyRequest, *, compiled: bool, save_every: int, previ
             preview_every=preview_every,
             torch_threads=threads,
         )
-        make = partial(_made, runtime=runtime)
+        make = partial(_made, runtime=runtime, resume=resume)
         prepared = preparation.prepare(ready.study, ready.folder, make)
         trained = graph.train_arm(ready.study, prepared, ready.study.arms[0], make)
         if group.rank == 0:
             yield from _places(trained)
 
 
-def _made(step: Step, runtime: Runtime) -> Artifact:
+def _made(step: Step, runtime: Runtime, *, resume: bool) -> Artifact:
     make = partial(build, runtime=runtime)
     if isinstance(step, Training):
+        if not resume and processes().rank == 0:
+            Store(runtime.root / "artifacts").begin_anew(step)
         return built_together(step, make, runtime) or make(step)  # the others find it
     with first_alone():
         return make(step)

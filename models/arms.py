@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from models import music2latent, music2latent2
+from models import dit, music2latent, music2latent2, unet
 from models.batch import StyleSource
 from models.bridge import BridgeRecipe
 from models.codecs import CodecRecipe
@@ -79,7 +79,7 @@ DIFF_A_RIFF = Arm(
     differs_by="the original: mono Music2Latent, U-Net, CLAP of the target window itself",
     denoiser=DenoiserRecipe(
         codec=music2latent.BASE,
-        network=UNetRecipe(),
+        network=unet.PAPER,
         objective=EdmObjective(),
         training=TrainingRecipe(batch_size=256),
         style=StyleSource.TARGET_WINDOW,
@@ -103,7 +103,7 @@ PLUS_DIT = replace(
     PLUS_M2L2,
     name="+DiT",
     differs_by="a diffusion transformer instead of the U-Net; batch 128",
-    denoiser=replace(PLUS_M2L2.denoiser, network=DiTRecipe(), training=TrainingRecipe(batch_size=128)),
+    denoiser=replace(PLUS_M2L2.denoiser, network=dit.PAPER, training=TrainingRecipe(batch_size=128)),
 )
 
 PLUS_CLAP_BETA = replace(

@@ -50,6 +50,11 @@ class DiTRecipe:
     learned_positions: int | None = None
 
 
+TINY = DiTRecipe(width=32, layers=2, heads=2, noise_width=32, frames_per_token=4)
+SMALL = DiTRecipe(width=512, layers=12, heads=4, noise_width=512)
+PAPER = DiTRecipe()
+
+
 class DiT(nn.Module):
     """F(features, c_noise, clap): AdaLN-Zero transformer over time, zero before training.
 

@@ -31,6 +31,11 @@ class UNetRecipe:
     embedding: int = 512
 
 
+TINY = UNetRecipe(base=16, multipliers=(1, 2), blocks=1, attention_levels=(2,), embedding=32)
+SMALL = UNetRecipe(base=128, multipliers=(1, 2, 2, 2), embedding=256)
+PAPER = UNetRecipe()
+
+
 class Resample(Enum):
     """What a residual block does to the time axis."""
 

@@ -74,6 +74,13 @@ class Store:
         remove_elsewhere(doomed)
         shutil.rmtree(doomed)
 
+    def begin_anew(self, step: Step) -> None:
+        """Forget what an interrupted build of a step left to go on from."""
+        home = self._home(step.stage, step.key())
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(_lock(home)):
+            shutil.rmtree(_scratch(home), ignore_errors=True)
+
     def reopen(self, stage: str, key: str, *, without: str) -> list[str]:
         """Make a result unfinished again, without its files of this prefix, and name them.
 

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import torch
 
+from models import dit
 from models.conditioning import Conditions
 from models.denoiser import build_denoiser
 from models.dit import Attention, DepthwiseConvolution, DiT, DiTRecipe, Mlp, rotary_table, rotated
@@ -35,10 +36,13 @@ def awake(module):
     return module.eval()
 
 
-def test_paper_preset_has_285_124_160_parameters():
+@pytest.mark.parametrize(
+    ("preset", "parameters"), [(dit.TINY, 81_984), (dit.SMALL, 57_675_840), (dit.PAPER, 285_124_160)]
+)
+def test_a_preset_has_its_number_of_parameters(preset, parameters):
     with torch.device("meta"):
-        network = DiT(DiTRecipe(), in_channels=128, out_channels=64, clap_width=512)
-    assert sum(parameter.numel() for parameter in network.parameters()) == 285_124_160
+        network = DiT(preset, in_channels=128, out_channels=64, clap_width=512)
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
 @pytest.mark.parametrize("width", [256, 512, 1024])

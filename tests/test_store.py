@@ -108,6 +108,19 @@ def test_what_a_killed_writer_left_behind_is_no_part_of_a_resumed_result(
     assert store.build(resumed, runtime).digest == clean.digest
 
 
+def test_a_build_that_is_begun_anew_finds_nothing_of_an_interrupted_one(
+    store: Store, step: Write, runtime: Runtime
+) -> None:
+    resumed = Resumed(text=step.text, counter=step.counter)
+    scratch = store.root / "write" / f".building-{resumed.key()}"
+    scratch.mkdir(parents=True)
+    (scratch / "state.bin").write_bytes(b"half")
+    store.begin_anew(resumed)
+    assert list(store.build(resumed, runtime).path.rglob("state.bin")) == []
+    store.begin_anew(resumed)
+    assert store.find(resumed) is not None, "what is finished stays"
+
+
 def test_a_damaged_result_is_not_a_hit_and_is_made_again(store: Store, step: Write, runtime: Runtime) -> None:
     made = store.build(step, runtime)
     (made.path / "nested" / "text.txt").write_text("shorter"[:2])

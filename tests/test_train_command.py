@@ -11,6 +11,7 @@ from flows.request import StudyRequest
 from flows.session import session
 from models.training import TrainingStopped
 from tasks.artifact import Artifact
+from tasks.store import Store
 
 
 def run(*asked):
@@ -41,7 +42,7 @@ def test_an_arm_that_does_not_exist_is_refused_by_name(tmp_path):
 
 
 def test_a_stopped_training_says_how_to_go_on(tmp_path, monkeypatch):
-    def stopped(request, *, compiled, save_every, preview_every):
+    def stopped(request, **options):
         raise TrainingStopped("stopped after step 4 of 12")
         yield
 
@@ -51,13 +52,23 @@ def test_a_stopped_training_says_how_to_go_on(tmp_path, monkeypatch):
     assert "stopped after step 4 of 12; the same command goes on from there" in told.stderr
 
 
+@pytest.mark.parametrize(("asked", "forgotten"), [((), set()), (("--resume",), set()), (("--anew",), {"denoiser"})])
+def test_only_anew_forgets_the_saved_states_of_the_arm(tmp_path, monkeypatch, asked, forgotten):
+    begun = []
+    monkeypatch.setattr(Store, "begin_anew", lambda self, step: begun.append(step.stage))
+    monkeypatch.setattr(train_work, "build", Recorder().make)
+    told = run("dit", "--scale", "tiny", "--workspace", str(tmp_path), *asked)
+    assert told.exit_code == 0, told.output
+    assert set(begun) == forgotten
+
+
 class Recorder:
     """A `make` that builds nothing and knows the key of every step."""
 
     def __init__(self):
         self.keys = set()
 
-    def make(self, step, runtime=None):
+    def make(self, step, **how):
         self.keys.add((step.stage, step.key()))
         return Artifact(stage=step.stage, key=step.key(), location="", digest=step.key())
 
@@ -70,7 +81,7 @@ def test_all_that_it_makes_is_found_by_reproduce(tmp_path, monkeypatch, arm):
     graph.whole(ready.study, None, ready.request.conditionings_of, study.make, command="")
     monkeypatch.setattr(train_work, "_made", training.make)
     request = StudyRequest(arms=(arm,), **asked)
-    lines = list(train_work.train_lines(request, compiled=False, save_every=10, preview_every=None))
+    lines = list(train_work.train_lines(request, resume=True, compiled=False, save_every=10, preview_every=None))
     assert lines[0].startswith("denoiser: ")
     assert {stage for stage, _ in training.keys} >= {"denoiser", "codec", "encode"}
     assert training.keys <= study.keys

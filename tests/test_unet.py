@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 
+from models import unet
 from models.unet import Resample, UNet, UNetRecipe, resampled
 
 SMALL = UNetRecipe(base=16, multipliers=(1, 2, 2), blocks=1, attention_levels=(2, 3), embedding=16)
@@ -28,9 +29,16 @@ def inputs(frames):
     return tuple(torch.randn(shape, generator=generator) for shape in ((2, 8, frames), (2,), (2, 6)))
 
 
+@pytest.mark.parametrize(("preset", "parameters"), [(unet.TINY, 113_200), (unet.SMALL, 18_614_336)])
+def test_a_smaller_preset_has_its_number_of_parameters(preset, parameters):
+    with torch.device("meta"):
+        network = UNet(preset, in_channels=128, out_channels=64, clap_width=512)
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+
+
 def test_paper_preset_has_about_424_million_parameters():
     with torch.device("meta"):
-        network = UNet(UNetRecipe(), in_channels=128, out_channels=64, clap_width=512)
+        network = UNet(unet.PAPER, in_channels=128, out_channels=64, clap_width=512)
     count = {name: sum(p.numel() for p in part.parameters()) for name, part in network.named_children()}
     assert sum(count.values()) == 424_325_440
     assert count["down"] / 1e6 == pytest.approx(135.1, abs=0.1)
