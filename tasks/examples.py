@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -75,6 +76,9 @@ def _example(row: JudgedRow, place: str, score: str, candidate: dict[str, Any], 
         )
     )
     given = "ctx" in row.inputs.split(",")
+    heard = [made_SN, real_SN, *([context_SN, context_SN + made_SN] if given else [])]
+    with ThreadPoolExecutor() as pool:  # libsndfile encodes outside of Python's lock
+        candidate_mp3, real_mp3, *given_mp3 = pool.map(_mp3, heard)
     return Example(
         arm=row.arm,
         inputs=row.inputs,
@@ -86,10 +90,10 @@ def _example(row: JudgedRow, place: str, score: str, candidate: dict[str, Any], 
         context_SN=context_SN if given else None,
         candidate_SN=made_SN,
         real_SN=real_SN,
-        context_mp3=_mp3(context_SN) if given else None,
-        mixture_mp3=_mp3(context_SN + made_SN) if given else None,
-        candidate_mp3=_mp3(made_SN),
-        real_mp3=_mp3(real_SN),
+        context_mp3=given_mp3[0] if given else None,
+        mixture_mp3=given_mp3[1] if given else None,
+        candidate_mp3=candidate_mp3,
+        real_mp3=real_mp3,
     )
 
 
