@@ -1,8 +1,13 @@
-"""A local S3 server for whoever tries shards in a bucket."""
+"""What all tests share: a core for each of pytest's workers, and a local S3 server for shards in a bucket."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # else every worker would use every core
 
 
 @pytest.fixture(scope="session")
