@@ -14,10 +14,10 @@ import argparse
 import contextlib
 import io
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -176,24 +176,22 @@ def table_jobs(sets: Sets) -> list[Job]:
     from audio_metrics.metrics.prdc import prdc
 
     from metrics.adherence import adherence
-    from metrics.density_coverage import density_coverage, neighbourhoods
     from metrics.frechet import frechet_distance, gaussian
-    from metrics.kernel import kernel_distance, kernel_set
+    from metrics.reference_state import reference_state
+    from metrics.set_distances import set_distances
 
-    radii, kernel, stems = neighbourhoods(sets.stems), kernel_set(sets.stems), gaussian(sets.stems)
+    stems = reference_state(sets.stems)
     mixtures, mispaired = gaussian(sets.mixtures), gaussian(sets.mispaired)
     separation = frechet_distance(mixtures, mispaired)
 
     def ours() -> float:
-        kernel_distance(kernel, sets.stem)
-        density_coverage(radii, sets.stem, K)
         mixture = gaussian(sets.mixture)
         apa_of_ours = adherence(
             to_reference=frechet_distance(mixtures, mixture),
             to_mispaired=frechet_distance(mispaired, mixture),
             separation=separation,
         )
-        return apa_of_ours + frechet_distance(stems, sets.stem)
+        return apa_of_ours + set_distances(stems, sets.stem, (K,)).frechet_distance
 
     def theirs(references: tuple[Any, ...], their_separation: float | None) -> float:
         stem = sets.fitted(sets.stem)
@@ -225,27 +223,37 @@ def clap_like(rng: Any, count: int, shift: float) -> Any:
 
 
 def print_growth(references: int, candidates: int) -> None:
-    """Prints how much memory the whole judge of one large reference set takes, and how long."""
+    """Prints what each metric of one large reference set takes: the most memory, in a process of its own, and time."""
+    from tasks.peak_memory import peak_mib
+
+    print(f"{references} references (embeddings included), {candidates} candidates")
+    for name in ("embeddings alone", "FAD", "KD", "density, coverage"):
+        start_s = time.perf_counter()
+        peak = peak_mib(partial(judge_large, name, references, candidates), "cpu")
+        told = "unknown on this system" if peak is None else f"{peak:5.0f} MiB"
+        print(f"{name:20} {told}  {time.perf_counter() - start_s:6.1f} s with its start", flush=True)
+
+
+def judge_large(name: str, references: int, candidates: int) -> object:
+    """One metric of many references, drawn in pieces so that drawing them is not what takes memory."""
     import numpy as np
 
-    from metrics.density_coverage import densities_and_coverages, neighbourhoods
-    from metrics.frechet import frechet_distance, gaussian
-    from metrics.kernel import kernel_distance, kernel_set
+    from metrics.density_coverage import densities_and_coverages
+    from metrics.frechet import frechet_distance
+    from metrics.kernel import kernel_distance
 
     rng = np.random.default_rng(0)
-    stems = np.concatenate([clap_like(rng, min(5000, references), 0.0) for _ in range(max(1, references // 5000))])
-    stem = clap_like(rng, candidates, 0.2)
-    start_s, start_mb = time.process_time(), peak_mb()
-    frechet_distance(gaussian(stems), stem)
-    kernel_distance(kernel_set(stems), stem)
-    densities_and_coverages(neighbourhoods(stems), stem, (2, 5))
-    taken_s = time.process_time() - start_s
-    print(f"{len(stems)} references: {taken_s:.1f} s of CPU; peak {peak_mb():.0f} MB, {start_mb:.0f} MB before")
-
-
-def peak_mb() -> float:
-    """The greatest resident size of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
+    stems, stem = np.empty((references, 512), np.float32), clap_like(rng, candidates, 0.2)
+    for start in range(0, references, 5000):
+        stems[start : start + 5000] = clap_like(rng, len(stems[start : start + 5000]), 0.0)
+    match name:
+        case "FAD":
+            return frechet_distance(stems, stem)
+        case "KD":
+            return kernel_distance(stems, stem)
+        case "density, coverage":
+            return densities_and_coverages(stems, stem, (2, K))
+    return stems
 
 
 if __name__ == "__main__":

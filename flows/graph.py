@@ -12,11 +12,11 @@ from flows.preparation import Prepared, prepare
 from flows.study import Make, Study
 from flows.sureness import Against, compare_arms, measure_row, prompts_truth, wrong_stems
 from models.arms import Arm, DenoiserRecipe
+from models.clap import LaionClapRecipe
 from models.codecs import CodecRecipe
 from models.conditioning import Conditioning
 from tasks.artifact import Artifact
 from tasks.bridge_quality import MeasureBridge
-from tasks.clap import LaionClapRecipe
 from tasks.context_sensitivity import MeasureContext
 from tasks.embed import EmbedNoise, EmbedWindows, Mixing
 from tasks.encode import EncodeWindows
@@ -26,6 +26,7 @@ from tasks.import_codec import ImportCodec
 from tasks.judge import CrossCheckFad, EmbedCandidates, MeasureClap, ScoreRow
 from tasks.judged_row import JudgedRow
 from tasks.pack import PackLatents
+from tasks.reference_state import MeasureReferences
 from tasks.report import MakeReport, ReportRow
 from tasks.train import TrainBridge, TrainDenoiser
 
@@ -152,6 +153,7 @@ def _evaluate(
         study,
         prepared,
         judged,
+        make,
         arm=arm.name,
         inputs=conditioning.label,
         conditioning=conditioning,
@@ -177,12 +179,13 @@ def bounds(study: Study, prepared: Prepared, make: Make) -> list[ReportRow]:
     )
     wrong = wrong_stems(study, prepared, make)
     rows = (
-        _row(study, prepared, real, arm="real", inputs="original accompaniment", prompts=real),
-        _row(study, prepared, noise, arm="lower bound", inputs="white noise", prompts=None),
+        _row(study, prepared, real, make, arm="real", inputs="original accompaniment", prompts=real),
+        _row(study, prepared, noise, make, arm="lower bound", inputs="white noise", prompts=None),
         _row(
             study,
             prepared,
             wrong,
+            make,
             arm="lower bound",
             inputs="random accompaniment",
             prompts=prepared.prompt_embeddings,
@@ -208,6 +211,7 @@ def _row(
     study: Study,
     prepared: Prepared,
     candidates: Artifact,
+    make: Make,
     *,
     arm: str,
     inputs: str,
@@ -216,14 +220,16 @@ def _row(
     quality: bool = True,
     adherence: bool = True,
 ) -> JudgedRow:
+    references, mispaired = prepared.reference_embeddings, prepared.mispaired
     return JudgedRow(
         arm=arm,
         inputs=inputs,
         conditioning=conditioning,
         candidates=candidates,
         prompts=prompts,
-        references=prepared.reference_embeddings,
-        mispaired=prepared.mispaired,
+        references=references,
+        mispaired=mispaired,
+        reference_state=make(MeasureReferences(references=references, mispaired=mispaired)),
         clap=prepared.clap,
         protocol=study.protocol,
         batches=study.protocol.batches if conditioning else study.protocol.bound_batches,

@@ -8,9 +8,10 @@ from typing import NamedTuple
 from data_manifests.composer import EmbeddedCorpus
 from data_manifests.pairs import PairRange
 from flows.study import Make, Study
+from models.clap import LaionClapRecipe
 from models.small_clap import SmallClapRecipe
 from tasks.artifact import Artifact
-from tasks.clap import FitClap, ImportLaionClap, ImportShippedClap, LaionClapRecipe, ShippedClapRecipe
+from tasks.clap import FitClap, ImportLaionClap, ImportShippedClap, ShippedClapRecipe
 from tasks.corpus import RenderCorpus
 from tasks.cut import CatalogueCorpus, CutWindows, PlanPairs
 from tasks.embed import EmbedMispaired, EmbedWindows, Mixing

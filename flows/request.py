@@ -8,17 +8,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from data_manifests.layouts import LAYOUTS, layout_named
 from flows.scales import CLAPS, SCALES, only_arms, study_at, with_codecs
 from flows.study import Study
-from models.arms import Arm
+from models.arms import ARMS, Arm
+from models.clap import LaionClapRecipe
 from models.conditioning import Conditioning
+from tasks.addresses import check_no_secret
 from tasks.artifact import Artifact
-from tasks.clap import LaionClapRecipe, laion_places
+from tasks.clap import laion_places
 from tasks.corpus import folder_corpus, joined_corpora
 from tasks.import_codec import BroughtCodec, brought_codec
 from tasks.runtime import Runtime, default_workers
@@ -27,6 +29,10 @@ from tasks.storage import check_writable
 from tasks.whole_files import file_sha256
 
 LAYOUT_NAMES = tuple(layout.name for layout in LAYOUTS)
+ARM_NAMES = [arm.name for arm in ARMS]
+
+# Prefect shows a choice of these; its own way to describe a parameter would be a block in the flow's docstring.
+ArmName = Annotated[str, WithJsonSchema({"type": "string", "enum": ARM_NAMES, "description": "An arm of the paper."})]
 
 
 class RequestError(ValueError):
@@ -36,9 +42,13 @@ class RequestError(ValueError):
 class StudyRequest(BaseModel):
     """One run of the study. Prefect shows these fields as a form and refuses bad values."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    scale: str = Field(default="laptop", description=f"The size of the whole study: {', '.join(SCALES)}.")
+    scale: str = Field(
+        default="laptop",
+        description=f"The size of the whole study: {', '.join(SCALES)}.",
+        json_schema_extra={"enum": [*SCALES]},
+    )
     corpus: tuple[str, ...] = Field(
         default=(), description="Folders of multitrack recordings, in any known layout; empty: the embedded corpus."
     )
@@ -71,6 +81,7 @@ class StudyRequest(BaseModel):
     clap: str = Field(
         default="auto",
         description=f"Who judges: {', '.join(CLAPS)}; auto: LAION's if given, else the small one of the scale.",
+        json_schema_extra={"enum": ["auto", *CLAPS]},
     )
     laion_checkpoint: str | None = Field(
         default=None, description="A local LAION-CLAP checkpoint; the paper's scale needs it."
@@ -99,6 +110,8 @@ class StudyRequest(BaseModel):
         for name in self.layout:
             if name != "auto":
                 layout_named(name)
+        for field in ("mlflow_uri", "shard_root", "dask_scheduler"):
+            check_no_secret(field, getattr(self, field) or "")
         return self
 
     def study(self) -> Study:

@@ -15,6 +15,7 @@ from metrics.protocol import PROFILES, Protocol
 from models import dit, music2latent, music2latent2, unet
 from models.arms import ARMS, Arm, DenoiserRecipe, arm_named
 from models.bridge import BridgeRecipe
+from models.clap import LaionClapRecipe
 from models.codec import CHUNK_SAMPLES
 from models.codecs import CodecRecipe, is_mono
 from models.dit import DiTRecipe
@@ -25,7 +26,7 @@ from models.small_clap import SmallClapRecipe
 from models.spectral import SpectralRecipe
 from models.training import TrainingRecipe
 from models.unet import UNetRecipe
-from tasks.clap import LaionClapRecipe, laion_places, shipped_clap
+from tasks.clap import laion_places, shipped_clap
 from tasks.import_codec import BroughtCodec
 
 WINDOW_SAMPLES = 15 * CHUNK_SAMPLES  # 10.24 s, 120 latent frames (design.md section 7)

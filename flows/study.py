@@ -9,10 +9,11 @@ from data_manifests.composer import EmbeddedCorpus
 from data_manifests.pairs import PairRule
 from metrics.protocol import Protocol
 from models.arms import Arm
+from models.clap import LaionClapRecipe
 from models.codecs import CodecRecipe
 from models.small_clap import SmallClapRecipe
 from tasks.artifact import Artifact
-from tasks.clap import LaionClapRecipe, ShippedClapRecipe
+from tasks.clap import ShippedClapRecipe
 from tasks.step import Step
 
 Make = Callable[[Step], Artifact]

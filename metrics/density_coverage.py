@@ -22,6 +22,7 @@ RECHECK_PAIRS = 512  # pairs measured again at once: 2 MB of differences at D = 
 WITNESS_GROUPS = 64  # groups of references, the nearest of each of which bounds how far a row's neighbours reach
 UNIT_ROUNDOFF = 2.0**-24  # of float32
 UNDERFLOW = 1e-36  # below this, float32 products of rows scaled to norm <= 1 have lost their digits
+FARTHEST = 1e15  # extents
 LARGEST_K = 10  # audio-metrics' largest neighbourhood; radii up to it cost one pass
 
 
@@ -45,21 +46,42 @@ def densities_and_coverages(
     A candidate is inside reference i if it is strictly nearer than i's k-th nearest other reference. Density is the
     number of insides over k·M; coverage is the share of references with a candidate inside.
     """
-    if not ks or min(ks) < 1:
-        raise ValueError(f"neighbourhood sizes {tuple(ks)}: at least one k, each at least 1, is needed")
-    around = reference if isinstance(reference, Neighbourhoods) else neighbourhoods(reference, max(ks))
-    around.require(max(ks))
-    rows = checked(candidate, what="candidate of density and coverage")
-    require_one_space(around, rows)
-    inside_count = dict.fromkeys(ks, 0)
-    reached_N = {k: np.zeros(len(around.rows.vectors_ND), bool) for k in ks}
-    for near in _near_pairs(around, rows.vectors_ND, max(ks)):
-        for k in ks:
-            reference_P = near.reference_P[_inside(around, rows.vectors_ND, near, k)]
-            inside_count[k] += len(reference_P)
-            reached_N[k][reference_P] = True
-    candidates = len(rows.vectors_ND)
-    return {k: DensityCoverage(inside_count[k] / (k * candidates), float(reached_N[k].mean())) for k in ks}
+    count = InsideCount(reference, candidate, ks)
+    for block, product_BN in count.products():
+        count.add(block, product_BN)
+    return count.found()
+
+
+class InsideCount:
+    """Density and coverage in the making. Its products of pairs are public: the kernel distance is made of the same."""
+
+    def __init__(self, reference: NeighbourhoodsLike, candidate: Vectors, ks: Sequence[int]) -> None:
+        if not ks or min(ks) < 1:
+            raise ValueError(f"neighbourhood sizes {tuple(ks)}: at least one k, each at least 1, is needed")
+        around = reference if isinstance(reference, Neighbourhoods) else neighbourhoods(reference, max(ks))
+        self.candidates = Candidates.of(around, candidate, max(ks))
+        self._insides = dict.fromkeys(ks, 0)
+        self._reached_N = {k: np.zeros(len(around.rows.vectors_ND), bool) for k in ks}
+
+    def products(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Block by block, inner products (B, N) of candidates with all references, both in the references' frame."""
+        return self.candidates.products()
+
+    def add(self, block: slice, product_BN: NDArray[np.float32]) -> None:
+        """Count the pairs of a block of candidates; the products are left as they are."""
+        near = self.candidates.near(block, product_BN)
+        for k in self._insides:
+            reference_P = near.reference_P[self.candidates.inside(near, k)]
+            self._insides[k] += len(reference_P)
+            self._reached_N[k][reference_P] = True
+
+    def found(self) -> dict[int, DensityCoverage]:
+        """The metrics by k, once every block was added."""
+        count = len(self.candidates.vectors_MD)
+        return {
+            k: DensityCoverage(insides / (k * count), float(self._reached_N[k].mean()))
+            for k, insides in self._insides.items()
+        }
 
 
 def inside_pairs(
@@ -69,11 +91,9 @@ def inside_pairs(
     if k < 1:
         raise ValueError(f"neighbourhood size {k}: it must be at least 1")
     around = reference if isinstance(reference, Neighbourhoods) else neighbourhoods(reference, k)
-    around.require(k)
-    rows = checked(candidate, what="candidate of density and coverage")
-    require_one_space(around, rows)
-    blocks = list(_near_pairs(around, rows.vectors_ND, k))
-    inside = [_inside(around, rows.vectors_ND, near, k) for near in blocks]
+    candidates = Candidates.of(around, candidate, k)
+    blocks = [candidates.near(*products) for products in candidates.products()]
+    inside = [candidates.inside(near, k) for near in blocks]
     candidate_P = np.concatenate([near.candidate_P[kept] for near, kept in zip(blocks, inside, strict=True)])
     reference_P = np.concatenate([near.reference_P[kept] for near, kept in zip(blocks, inside, strict=True)])
     return candidate_P, reference_P
@@ -167,8 +187,8 @@ class _Frame(NamedTuple):
         for block in _blocks(*vectors_ND.shape):
             centred_BD = (vectors_ND[block] - self.mean_D) / self.extent
             square_B = np.einsum("bd,bd->b", centred_BD, centred_BD)
-            # Beyond 1e15 extents float32 squares near their ceiling: such rows are clipped, and lie outside anyway.
-            shrink_B = np.minimum(1.0, 1e15 / np.sqrt(np.maximum(square_B, 1e-300)))
+            # Float32 squares near their ceiling beyond it: such rows are clipped, and lie outside anyway.
+            shrink_B = np.minimum(1.0, FARTHEST / np.sqrt(np.maximum(square_B, 1e-300)))
             coarse.vectors_ND[block] = centred_BD if shrink_B.min() == 1.0 else centred_BD * shrink_B[:, None]
             coarse.square_N[block] = square_B * shrink_B**2
         return coarse
@@ -226,36 +246,55 @@ class _Near(NamedTuple):
     error_P: NDArray[np.float64]
 
 
-def _near_pairs(around: Neighbourhoods, candidate_MD: Floats, largest_k: int) -> Iterator[_Near]:
-    """Block by block of candidates, every pair whose candidate may be inside its reference at `largest_k`."""
-    references, candidates = around.coarse, around.frame.coarse(candidate_MD)
-    extent_squared = around.frame.extent**2
-    radius_N = around.squared_radii_NK[:, largest_k - 1]
-    # Nothing is strictly inside a radius of zero, however many duplicates a reference has.
-    scaled_radius_N = np.where(radius_N > 0, radius_N / extent_squared, -np.inf).astype(np.float32)
-    offset_N = ((1 - references.slack) * references.square_N - scaled_radius_N) / 2
-    for block in _blocks(len(candidate_MD), len(offset_N)):
-        own = candidates.only(block)
-        nearness_BN = own.vectors_ND @ references.vectors_ND.T
-        nearness_BN -= offset_N
+class Candidates(NamedTuple):
+    """Candidates before the neighbourhoods of references: which pairs may be inside, and which are."""
+
+    around: Neighbourhoods
+    vectors_MD: Floats
+    coarse: _Coarse
+    offset_N: NDArray[np.float32]  # half of what a reference asks for: its own square less the largest squared radius
+
+    @classmethod
+    def of(cls, around: Neighbourhoods, candidate: Vectors, largest_k: int) -> Candidates:
+        around.require(largest_k)
+        rows = checked(candidate, what="candidate of density and coverage")
+        require_one_space(around, rows)
+        references, radius_N = around.coarse, around.squared_radii_NK[:, largest_k - 1]
+        # Nothing is strictly inside a radius of zero, however many duplicates a reference has.
+        scaled_radius_N = np.where(radius_N > 0, radius_N / around.frame.extent**2, -np.inf).astype(np.float32)
+        offset_N = ((1 - references.slack) * references.square_N - scaled_radius_N) / 2
+        return cls(around, rows.vectors_ND, around.frame.coarse(rows.vectors_ND), offset_N)
+
+    @property
+    def clipped(self) -> bool:
+        """Whether some candidates are too far for float32, so that their products are not what they stand for."""
+        return bool(self.coarse.square_N.max() >= 0.99 * FARTHEST**2)
+
+    def products(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        references_ND = self.around.coarse.vectors_ND
+        for block in _blocks(len(self.vectors_MD), len(references_ND)):
+            yield block, self.coarse.vectors_ND[block] @ references_ND.T
+
+    def near(self, block: slice, product_BN: NDArray[np.float32]) -> _Near:
+        """Every pair of the block whose candidate may be inside its reference at the largest k."""
+        references, own = self.around.coarse, self.coarse.only(block)
         needed_B = (1 - references.slack) / 2 * own.square_N - np.float32(UNDERFLOW)
-        row_P, reference_P = _pairs(nearness_BN >= needed_B[:, None])
+        row_P, reference_P = _pairs(product_BN - self.offset_N >= needed_B[:, None])
         sum_P = own.square_N[row_P].astype(np.float64) + references.square_N[reference_P]
-        product_P = nearness_BN[row_P, reference_P] + offset_N[reference_P].astype(np.float64)
-        squared_P = (sum_P - 2.0 * product_P) * extent_squared
+        extent_squared = self.around.frame.extent**2
+        squared_P = (sum_P - 2.0 * product_BN[row_P, reference_P]) * extent_squared
         error_P = (float(references.slack) * sum_P + UNDERFLOW) * extent_squared
-        yield _Near(row_P + block.start, reference_P, squared_P, error_P)
+        return _Near(row_P + block.start, reference_P, squared_P, error_P)
 
-
-def _inside(around: Neighbourhoods, candidate_MD: Floats, near: _Near, k: int) -> NDArray[np.bool_]:
-    """Which of the pairs are inside at k."""
-    radius_P = around.squared_radii_NK[near.reference_P, k - 1]
-    inside_P = near.squared_P + near.error_P < radius_P
-    open_P = np.flatnonzero(~inside_P & (near.squared_P - near.error_P <= radius_P))
-    candidate_P, reference_P = near.candidate_P[open_P], near.reference_P[open_P]
-    squared_P = _squared_distances(candidate_MD, candidate_P, around.rows.vectors_ND, reference_P)
-    inside_P[open_P] = squared_P < radius_P[open_P]
-    return inside_P
+    def inside(self, near: _Near, k: int) -> NDArray[np.bool_]:
+        """Which of the pairs are inside at k."""
+        radius_P = self.around.squared_radii_NK[near.reference_P, k - 1]
+        inside_P = near.squared_P + near.error_P < radius_P
+        open_P = np.flatnonzero(~inside_P & (near.squared_P - near.error_P <= radius_P))
+        candidate_P, reference_P = near.candidate_P[open_P], near.reference_P[open_P]
+        squared_P = _squared_distances(self.vectors_MD, candidate_P, self.around.rows.vectors_ND, reference_P)
+        inside_P[open_P] = squared_P < radius_P[open_P]
+        return inside_P
 
 
 def _pairs(selected_BN: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -109,6 +109,13 @@ def merged_kernel_set(vectors: Vectors, sums: Sequence[float]) -> KernelSet:
     return KernelSet(rows.vectors_ND, math.fsum(sums) / (count * (count - 1)), rows.space)
 
 
+def curved_sum(t_BN: NDArray[np.float32]) -> float:
+    """The sum of t²(3 + t), the part of k − 1 that takes every pair; float32 adds up no more than a row."""
+    square_BN = np.square(t_BN)
+    squares_B, cubes_B = square_BN.sum(axis=1), np.einsum("bn,bn->b", square_BN, t_BN)
+    return float((3.0 * squares_B + cubes_B).sum(dtype=np.float64))
+
+
 def _as_kernel_set(vectors: KernelLike, what: str) -> KernelSet:
     return vectors if isinstance(vectors, KernelSet) else kernel_set(vectors, what)
 

@@ -129,10 +129,10 @@ def both_arms(first: CandidateSet, second: CandidateSet) -> CandidateSet:
 def _of_stems(
     reference: ReferenceSet, stems: EmbeddingSet, neighbours: Sequence[int]
 ) -> dict[str, Callable[[], SetStatistic]]:
-    around = reference.stem_neighbourhoods
+    state, around = reference.stem_state, reference.stem_state.around
     return {
-        "kd": lambda: kernel_statistic(reference.stem_kernel, stems),
-        "fad": lambda: frechet_statistic(reference.stem_gaussian, stems),
+        "kd": lambda: kernel_statistic(state.kernel, stems),
+        "fad": lambda: frechet_statistic(state.gaussian, stems),
         "kad": lambda: kad_statistic(reference.stems, stems),
         **{f"density_k{k}": partial(density_statistic, around, stems, k) for k in neighbours},
         **{f"coverage_k{k}": partial(coverage_statistic, around, stems, k) for k in neighbours},
@@ -142,13 +142,14 @@ def _of_stems(
 def _of_mixtures(
     reference: ReferenceSet, mixtures: EmbeddingSet, candidates: int
 ) -> dict[str, Callable[[], SetStatistic]]:
-    true, wrong = reference.mixture_gaussian, reference.mispaired_gaussian
-    kernels = reference.mixture_kernel, reference.mispaired_kernel
+    true, wrong = reference.mixture_state, reference.mispaired_state
     windows = len(mixtures) // candidates
     return {
-        "apa": lambda: adherence_by_candidate(true, wrong, mixtures, candidates=candidates),
-        "apa_kd_contrast": lambda: _by_candidate(kernel_contrast_statistic(*kernels, mixtures), windows),
-        "mixture_fad": lambda: _by_candidate(frechet_statistic(true, mixtures), windows),
+        "apa": lambda: adherence_by_candidate(true.gaussian, wrong.gaussian, mixtures, candidates=candidates),
+        "apa_kd_contrast": lambda: _by_candidate(
+            kernel_contrast_statistic(true.kernel, wrong.kernel, mixtures), windows
+        ),
+        "mixture_fad": lambda: _by_candidate(frechet_statistic(true.gaussian, mixtures), windows),
     }
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from metrics.adherence import adherence
 from metrics.clap_score import clap_score
-from metrics.density_coverage import LARGEST_K, Neighbourhoods, densities_and_coverages, neighbourhoods
+from metrics.density_coverage import LARGEST_K
 from metrics.embeddings import EmbeddingSet, Space
-from metrics.frechet import Gaussian, frechet_distance, gaussian
-from metrics.kernel import KernelSet, kernel_distance, kernel_distance_subsets, kernel_set
+from metrics.frechet import frechet_distance, gaussian
+from metrics.kernel import kernel_distance, kernel_distance_subsets, kernel_set
 from metrics.protocol import Protocol
+from metrics.reference_state import ReferenceState, reference_state
+from metrics.set_distances import set_distances
 from metrics.table import Score
 
 FAMILIES = ("kd", "fad", "density_coverage", "apa", "cs_aa", "cs_ta")
@@ -24,13 +26,14 @@ class ReferenceSet:
     """Real stems, their mixtures with their own contexts, and the same stems mixed with other tracks' contexts.
 
     Where no contexts are known there are no mixtures of either kind, and no row has adherence. What every row needs
-    of them (Gaussians, kernel sums, radii) is computed when first asked for and kept; the sets are read-only, so it
-    never goes stale.
+    of a set is its state: from `kept` where it was computed before (by the name of the set), else computed when first
+    asked for; the sets are read-only, so it never goes stale.
     """
 
     stems: EmbeddingSet
     mixtures: EmbeddingSet | None
     mispaired: EmbeddingSet | None
+    kept: Mapping[str, ReferenceState] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.mixtures is None) != (self.mispaired is None):
@@ -40,37 +43,28 @@ class ReferenceSet:
         _require_content(self.mispaired, "mixture", "mispaired references")
 
     @cached_property
-    def stem_gaussian(self) -> Gaussian:
-        return gaussian(self.stems, "reference")
+    def stem_state(self) -> ReferenceState:
+        largest_k = min(LARGEST_K, len(self.stems) - 1)
+        return self.kept.get("stems") or reference_state(self.stems, largest_k=largest_k)
 
     @cached_property
-    def stem_kernel(self) -> KernelSet:
-        return kernel_set(self.stems, "reference")
+    def mixture_state(self) -> ReferenceState:
+        return self.kept.get("mixtures") or _mixture_state(self.mixtures, "reference mixtures")
 
     @cached_property
-    def stem_neighbourhoods(self) -> Neighbourhoods:
-        return neighbourhoods(self.stems, min(LARGEST_K, len(self.stems) - 1))
-
-    @cached_property
-    def mixture_gaussian(self) -> Gaussian:
-        return gaussian(_known(self.mixtures), "reference mixtures")
-
-    @cached_property
-    def mispaired_gaussian(self) -> Gaussian:
-        return gaussian(_known(self.mispaired), "mispaired references")
+    def mispaired_state(self) -> ReferenceState:
+        return self.kept.get("mispaired") or _mixture_state(self.mispaired, "mispaired references")
 
     @cached_property
     def separation(self) -> float:
         """FAD(R, R'), the unit in which adherence is measured."""
-        return frechet_distance(self.mixture_gaussian, self.mispaired_gaussian)
+        return frechet_distance(self.mixture_state.gaussian, self.mispaired_state.gaussian)
 
-    @cached_property
-    def mixture_kernel(self) -> KernelSet:
-        return kernel_set(_known(self.mixtures), "reference mixtures")
-
-    @cached_property
-    def mispaired_kernel(self) -> KernelSet:
-        return kernel_set(_known(self.mispaired), "mispaired references")
+    def states(self) -> dict[str, ReferenceState]:
+        """The state of every set that there is, by the name under which `kept` takes it."""
+        if self.mixtures is None:
+            return {"stems": self.stem_state}
+        return {"stems": self.stem_state, "mixtures": self.mixture_state, "mispaired": self.mispaired_state}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,38 +135,37 @@ def _batch_values(
 def _set_values(
     reference: ReferenceSet, stems: EmbeddingSet, protocol: Protocol, families: Collection[str]
 ) -> Iterator[tuple[str, float]]:
+    if not {"kd", "fad", "density_coverage"} & set(families):
+        return
+    found = set_distances(reference.stem_state, stems, protocol.neighbours)
     if "kd" in families:
-        yield "kd", _kernel_value(reference, stems, protocol)
+        yield "kd", _subset_distance(reference, stems, protocol) if protocol.kernel_subsets else found.kernel_distance
     if "fad" in families:
-        yield "fad", frechet_distance(reference.stem_gaussian, stems)
+        yield "fad", found.frechet_distance
     if "density_coverage" in families:
-        found = densities_and_coverages(reference.stem_neighbourhoods, stems, protocol.neighbours)
-        for k, value in found.items():
+        for k, value in found.densities_and_coverages.items():
             yield f"density_k{k}", value.density
             yield f"coverage_k{k}", value.coverage
 
 
-def _kernel_value(reference: ReferenceSet, stems: EmbeddingSet, protocol: Protocol) -> float:
-    if protocol.kernel_subsets == 0:
-        return kernel_distance(reference.stem_kernel, stems)
-    return kernel_distance_subsets(
-        reference.stems, stems, subsets=protocol.kernel_subsets, subset_size=protocol.kernel_subset_size
-    ).mean
+def _subset_distance(reference: ReferenceSet, stems: EmbeddingSet, protocol: Protocol) -> float:
+    subsets, size = protocol.kernel_subsets, protocol.kernel_subset_size
+    return kernel_distance_subsets(reference.stems, stems, subsets=subsets, subset_size=size).mean
 
 
 def _adherence_values(reference: ReferenceSet, mixtures: EmbeddingSet) -> Iterator[tuple[str, float]]:
+    true, wrong = reference.mixture_state, reference.mispaired_state
     ours = gaussian(mixtures, "candidate mixtures")
     yield (
         "apa",
         adherence(
-            to_reference=frechet_distance(reference.mixture_gaussian, ours),
-            to_mispaired=frechet_distance(reference.mispaired_gaussian, ours),
+            to_reference=frechet_distance(true.gaussian, ours),
+            to_mispaired=frechet_distance(wrong.gaussian, ours),
             separation=reference.separation,
         ),
     )
     kernel = kernel_set(mixtures, "candidate mixtures")
-    to_mispaired = kernel_distance(reference.mispaired_kernel, kernel)
-    yield "apa_kd_contrast", to_mispaired - kernel_distance(reference.mixture_kernel, kernel)
+    yield "apa_kd_contrast", kernel_distance(wrong.kernel, kernel) - kernel_distance(true.kernel, kernel)
 
 
 def _batch(candidates: CandidateSet, protocol: Protocol, batch: int) -> CandidateSet:
@@ -221,13 +214,13 @@ def _require_protocol(reference: ReferenceSet, candidates: CandidateSet, protoco
             )
 
 
-def _known(mixtures: EmbeddingSet | None) -> EmbeddingSet:
-    """The mixtures of references, which are asked for only where candidates have mixtures."""
+def _mixture_state(mixtures: EmbeddingSet | None, what: str) -> ReferenceState:
+    """The state of mixtures of references, which are asked for only where candidates have mixtures."""
     if mixtures is None:
         raise ValueError(
             "candidate mixtures need reference mixtures, true and mispaired; give the references' contexts"
         )
-    return mixtures
+    return reference_state(mixtures, what, largest_k=None)
 
 
 def _require_space(rows: EmbeddingSet, space: Space, what: str) -> None:

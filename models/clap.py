@@ -28,6 +28,19 @@ class ClapSpec:
     normalised: bool = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class LaionClapRecipe:
+    """LAION-CLAP by the digests of its checkpoint and of its tokenizer's vocabulary; the files stay the user's.
+
+    Any unfused release will do, HTSAT-base or HTSAT-tiny: the checkpoint says which. `int16` hears audio cut to 16
+    bits, as laion_clap reads files; the authors' code did not (reference/metrics.md A0).
+    """
+
+    checkpoint_sha256: str
+    tokenizer_sha256: str
+    int16: bool = False
+
+
 class Clap(Protocol):
     """A frozen pair of towers that embed audio and text in one space."""
 

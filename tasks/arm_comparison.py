@@ -14,8 +14,9 @@ from metrics.set_statistics import SetStatistic
 from tasks.artifact import Artifact
 from tasks.columns import CONTEXT_IGNORED
 from tasks.embed import load_embeddings
+from tasks.embedding_sets import tracks_of
 from tasks.judge import told_name
-from tasks.judged_row import JudgedRow, tracks_of
+from tasks.judged_row import JudgedRow
 from tasks.lost_shards import hand_on_lost
 from tasks.row_statistics import whole_batches
 from tasks.runtime import Runtime

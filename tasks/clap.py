@@ -17,7 +17,7 @@ import torch
 import models
 from data_manifests.weights import mistaken_digest, where_to_get
 from metrics.embeddings import Space
-from models.clap import Clap, ClapSpec, listening_window
+from models.clap import Clap, ClapSpec, LaionClapRecipe, listening_window
 from models.laion import LaionClap
 from models.mel import LogMel
 from models.small_clap import ClapWindows, SmallClap, SmallClapRecipe, fit_small_clap
@@ -38,19 +38,6 @@ from tasks.window_source import WindowPiece, WindowSource, pieces_of, samples_of
 WEIGHTS, RECIPE, SPEC = "clap.safetensors", "recipe.json", "clap.json"
 HEARD_SAMPLES = 480_000
 SHIPPED = Path(models.__file__).parent / "shipped" / "small_clap"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LaionClapRecipe:
-    """LAION-CLAP by the digests of its checkpoint and of its tokenizer's vocabulary; the files stay the user's.
-
-    Any unfused release will do, HTSAT-base or HTSAT-tiny: the checkpoint says which. `int16` hears audio cut to 16
-    bits, as laion_clap reads files; the authors' code did not (reference/metrics.md A0).
-    """
-
-    checkpoint_sha256: str
-    tokenizer_sha256: str
-    int16: bool = False
 
 
 LAION_DEFAULT = "music_audioset_epoch_15_esc_90.14.pt"

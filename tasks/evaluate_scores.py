@@ -23,8 +23,9 @@ from metrics.embeddings import EmbeddingSet
 from metrics.protocol import PROFILES, Protocol
 from metrics.score import CandidateSet, ReferenceSet, score_row
 from metrics.table import Score, ScoreTable
+from models.clap import LaionClapRecipe
 from tasks.artifact import Artifact
-from tasks.clap import ImportLaionClap, ImportShippedClap, LaionClapRecipe, ShippedClapRecipe
+from tasks.clap import ImportLaionClap, ImportShippedClap, ShippedClapRecipe
 from tasks.embed import Embeddings
 from tasks.evaluate_audio import heard_audio
 from tasks.evaluate_material import Heard, Material, is_vectors

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from metrics.embeddings import EmbeddingSet, Space
+from metrics.embeddings import EmbeddingSet
 from metrics.protocol import Protocol
 from metrics.score import CandidateSet, ReferenceSet
 from models.conditioning import ClapSource, Conditioning
 from tasks.artifact import Artifact
 from tasks.embed import Embeddings, load_embeddings
+from tasks.embedding_sets import mixtures_of, set_of, shared_keys
+from tasks.reference_state import reference_set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,8 @@ class JudgedRow:
     `prompts` are the embeddings of the windows that the candidates answer, or None where nothing was asked.
     `quality` is False where the stems are real ones of other tracks, whose quality says nothing. `adherence` says
     whether the candidates were given, or by nature have, the context they are mixed with.
+
+    `reference_state` is what was computed of the references and of the mispaired ones, once for all rows.
 
     Rows of embeddings are joined by window: where shards of windows were lost, the sets are smaller by as much.
     """
@@ -33,6 +35,7 @@ class JudgedRow:
     prompts: Artifact | None
     references: Artifact
     mispaired: Artifact
+    reference_state: Artifact
     clap: Artifact
     protocol: Protocol
     batches: int
@@ -45,14 +48,8 @@ class JudgedRow:
         return self.candidates, self.prompts, self.references, self.mispaired
 
     def reference_set(self) -> ReferenceSet:
-        """The references, their mixtures, and the same stems with other tracks' contexts."""
-        true, wrong = load_embeddings(self.references), load_embeddings(self.mispaired)
-        keys = shared_keys(true, wrong)
-        return ReferenceSet(
-            stems=set_of(true.of("stem_NE", keys), keys, true.space, "stem"),
-            mixtures=mixtures_of(true, keys),
-            mispaired=mixtures_of(wrong, keys),
-        )
+        """The references, their mixtures, and the same stems with other tracks' contexts, with what is known of all."""
+        return reference_set(self.references, self.mispaired, kept=self.reference_state)
 
     def keys(self, made: Embeddings, *others: Embeddings) -> list[str]:
         """The windows whose candidates are judged: those that all hold, the prompts too, up to the last batch."""
@@ -77,28 +74,3 @@ class JudgedRow:
         from_style = self.conditioning.clap in {ClapSource.AUDIO, ClapSource.BRIDGE}
         audio_NE = prompts.of("style_NKE", keys)[:, 0] if from_style else prompts.of("stem_NE", keys)
         return set_of(audio_NE, keys, prompts.space, "stem"), text
-
-
-def shared_keys(first: Embeddings, *others: Embeddings) -> list[str]:
-    """The windows that all hold, in the order of the first."""
-    held = [{row.key for row in other.rows} for other in others]
-    return [row.key for row in first.rows if all(row.key in keys for keys in held)]
-
-
-def tracks_of(made: Embeddings, keys: Sequence[str]) -> list[str]:
-    """The track of each of these windows."""
-    track = {row.key: row.track for row in made.rows}
-    return [track[key] for key in keys]
-
-
-def set_of(vectors_ND: np.ndarray, keys: Sequence[str], space: Space, content: str) -> EmbeddingSet:
-    """Embeddings of these windows, one each."""
-    return EmbeddingSet(vectors_ND=vectors_ND, ids=tuple(keys), space=space, content=content)
-
-
-def mixtures_of(made: Embeddings, keys: Sequence[str]) -> EmbeddingSet:
-    """The mixtures of these windows, every window of every mixture as a row of its own."""
-    vectors_NWE = made.of("mixture_NWE", keys)
-    windows = vectors_NWE.shape[1]
-    ids = [f"{key}/{window}" for key in keys for window in range(windows)]
-    return set_of(vectors_NWE.reshape(-1, vectors_NWE.shape[2]), ids, made.space, "mixture")

@@ -20,8 +20,9 @@ from metrics.score import ReferenceSet
 from metrics.set_statistics import mean_statistic
 from tasks.artifact import Artifact
 from tasks.embed import Embeddings, load_embeddings
+from tasks.embedding_sets import mixtures_of, set_of, shared_keys, tracks_of
 from tasks.judge import told_name
-from tasks.judged_row import JudgedRow, mixtures_of, set_of, shared_keys, tracks_of
+from tasks.judged_row import JudgedRow
 from tasks.levels import Level, load_levels
 from tasks.lost_shards import hand_on_lost
 from tasks.runtime import Runtime
@@ -110,7 +111,9 @@ class MeasureRow(Step):
 
     def _without_bias(self, reference: ReferenceSet, stems: EmbeddingSet, tracks: Sequence[str]) -> Measured:
         try:
-            found = extrapolated_frechet_distance(reference.stem_gaussian, stems, tracks, seed=self.seed, level=LEVEL)
+            found = extrapolated_frechet_distance(
+                reference.stem_state.gaussian, stems, tracks, seed=self.seed, level=LEVEL
+            )
         except ValueError as error:  # too few candidates for a line through sizes
             return Measured.blank("fad_infinite", error)
         return Measured.of("fad_infinite", found.interval, told=f"r² of the line {found.r_squared:.3f}")
@@ -124,7 +127,7 @@ class MeasureRow(Step):
             return Measured.blank("apa_fit", "shards of the bounds were lost: not all prompts have both")
 
         def adherence(one: Embeddings) -> Estimate:
-            gaussians = reference.mixture_gaussian, reference.mispaired_gaussian
+            gaussians = reference.mixture_state.gaussian, reference.mispaired_state.gaussian
             mixtures = mixtures_of(one, keys)
             make = adherence_by_candidate(*gaussians, mixtures, candidates=len(keys))
             return estimate(in_batches(make, self.row.batches), tracks)

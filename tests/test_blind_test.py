@@ -187,6 +187,7 @@ def _row(other, arm, inputs, candidates):
         prompts=None,
         references=other,
         mispaired=other,
+        reference_state=other,
         clap=other,
         protocol=protocol,
         batches=1,

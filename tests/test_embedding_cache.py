@@ -13,14 +13,15 @@ from torch.nn.functional import normalize
 
 from metrics.embeddings import Space
 from metrics.protocol import Protocol
-from models.clap import ClapSpec
+from models.clap import ClapSpec, LaionClapRecipe
 from tasks.artifact import Artifact
 from tasks.audio import flac_bytes
-from tasks.clap import SPEC, ImportLaionClap, LaionClapRecipe
+from tasks.clap import SPEC, ImportLaionClap
 from tasks.embed import EmbedWindows, Mixing, Row, load_embeddings, merge_parts, part_path, write_part
 from tasks.embedding_cache import FOLDER, EmbeddingCache
 from tasks.judge import ScoreRow
 from tasks.judged_row import JudgedRow
+from tasks.reference_state import MeasureReferences
 from tasks.runtime import Runtime
 
 SPEC_A = ClapSpec(name="counting", width=4, licence="any", weights_sha256="a" * 64)
@@ -146,6 +147,9 @@ def test_embeddings_of_two_spaces_are_never_scored_together_and_both_are_named(t
         return Artifact(stage="embed", key=name, location=str(folder), digest=name)
 
     references, candidates = embeddings(SPACE_A, "references"), embeddings(SPACE_B, "candidates")
+    state = tmp_path / "state"
+    state.mkdir()
+    MeasureReferences(references=references, mispaired=references).run(state, Runtime(workspace=str(tmp_path)))
     row = JudgedRow(
         arm="real",
         inputs="x",
@@ -154,6 +158,7 @@ def test_embeddings_of_two_spaces_are_never_scored_together_and_both_are_named(t
         prompts=None,
         references=references,
         mispaired=references,
+        reference_state=Artifact(stage="reference-state", key="state", location=str(state), digest="state"),
         clap=references,
         protocol=Protocol(
             profile="laptop", batches=1, batch_size=8, reference_size=8, space=SPACE_A, mixture_space=SPACE_A

@@ -24,6 +24,7 @@ from tasks.judge import ScoreRow, load_scores
 from tasks.judged_row import JudgedRow
 from tasks.levels import LEVELS, Level
 from tasks.provenance import Provenance
+from tasks.reference_state import MeasureReferences
 from tasks.row_statistics import Bounds, MeasureRow, gates, load_statistics
 from tasks.runtime import Runtime
 from tasks.sureness import (
@@ -84,9 +85,15 @@ def made(tmp_path_factory):
     folder.joinpath("levels").mkdir()
     told = {f"heldout-{row:04d}": [0.5, -20.0] for row in range(CANDIDATES)}
     folder.joinpath("levels", LEVELS).write_text(json.dumps(told))
+    held_out = artifact("references", references, first=1000)
+    mispaired = artifact("mispaired", drawn(random, REFERENCES, shift=1.5), first=1000)
+    state = folder / "state"
+    state.mkdir()
+    MeasureReferences(references=held_out, mispaired=mispaired).run(state, Runtime(workspace=str(folder)))
     return SimpleNamespace(
-        references=artifact("references", references, first=1000),
-        mispaired=artifact("mispaired", drawn(random, REFERENCES, shift=1.5), first=1000),
+        references=held_out,
+        mispaired=mispaired,
+        reference_state=Artifact(stage="reference-state", key="state", location=str(state), digest="state"),
         training=artifact("training", training, split="train"),
         prompts=artifact("prompts", prompts),
         near=artifact("near", near | levels),
@@ -110,6 +117,7 @@ def row_of(made, candidates, *, arm="+DiT", adherence=True, conditioning=WITH_CO
         prompts=made.prompts,
         references=made.references,
         mispaired=made.mispaired,
+        reference_state=made.reference_state,
         clap=made.clap,
         protocol=PROTOCOL,
         batches=BATCHES,

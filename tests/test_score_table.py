@@ -14,6 +14,7 @@ from metrics.embeddings import EmbeddingSet, Space
 from metrics.frechet import frechet_distance
 from metrics.kernel import kernel_distance, kernel_distance_subsets
 from metrics.protocol import PROFILES
+from metrics.reference_state import kept_state
 from metrics.score import CandidateSet, ReferenceSet, score_row
 from metrics.table import METRICS, NOISE_ROW, RANDOM_ROW, REAL_ROW, Cell, Score, ScoreTable
 
@@ -112,12 +113,22 @@ def test_a_row_can_be_narrowed_to_what_its_bound_means(scored, candidates):
 
 
 def test_reference_quantities_are_computed_once_for_a_whole_table(scored, candidates, monkeypatch):
-    fitted, whole = [], scoring.gaussian
-    monkeypatch.setattr(scoring, "gaussian", lambda rows, what: fitted.append(what) or whole(rows, what))
+    measured, whole = [], scoring.reference_state
+    monkeypatch.setattr(scoring, "reference_state", lambda rows, *a, **b: measured.append(rows) or whole(rows, *a, **b))
     for _ in range(3):
         scored(candidates)
-    assert sorted(set(fitted)) == ["candidate mixtures", "mispaired references", "reference", "reference mixtures"]
-    assert len(fitted) == 3 + 3 * BATCHES
+    assert len(measured) == 3  # stems, mixtures, mispaired
+
+
+def test_kept_states_give_the_same_scores_and_nothing_is_computed_of_the_references(
+    reference, candidates, protocol, monkeypatch
+):
+    expected = score_row(reference, candidates, protocol, arm="a", inputs="b")
+    arrays = {name: state.arrays() for name, state in reference.states().items()}
+    kept = {name: kept_state(getattr(reference, name), parts) for name, parts in arrays.items()}
+    monkeypatch.setattr(scoring, "reference_state", None)
+    found = score_row(dataclasses.replace(reference, kept=kept), candidates, protocol, arm="a", inputs="b")
+    assert found == expected
 
 
 def test_a_protocol_with_subsets_and_windows_is_followed(reference, candidates, protocol, embed):

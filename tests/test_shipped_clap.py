@@ -12,6 +12,7 @@ from data_manifests.renderer import render
 from flows.__main__ import app
 from flows.clap_release import CARD, RELEASE_SEED, ClapRelease
 from flows.scales import CLAPS, SCALES, ScaleError, study_at
+from models.clap import LaionClapRecipe
 from models.clap_quality import centroid_accuracy, recall_at_k, zero_shot_accuracy
 from models.small_clap import SmallClapRecipe
 from models.weights import WeightsError
@@ -19,7 +20,6 @@ from tasks.clap import (
     SHIPPED,
     WEIGHTS,
     ImportShippedClap,
-    LaionClapRecipe,
     ShippedClapRecipe,
     load_clap,
     shipped_clap,
