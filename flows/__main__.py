@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows import codec_commands, data_commands, evaluate_command, listen_command, result_commands, train_command
+from flows import (
+    codec_commands,
+    data_commands,
+    evaluate_command,
+    export_command,
+    listen_command,
+    play_command,
+    result_commands,
+    server_commands,
+    train_command,
+)
 from flows.options import (
     AllowSuspect,
     Arms,
@@ -54,6 +64,8 @@ app.add_typer(data_commands.clap_app, name="clap")
 app.add_typer(codec_commands.codec_app, name="codec")
 app.command()(train_command.train)
 app.command()(evaluate_command.evaluate)
+app.command()(export_command.export)
+app.command()(play_command.play)
 app.add_typer(listen_command.listen_app, name="listen")
 app.command()(result_commands.status)
 app.command()(result_commands.explain)
@@ -62,6 +74,10 @@ app.command()(result_commands.invalidate)
 app.command()(result_commands.bless)
 app.command("run")(result_commands.run_stage)
 app.command()(result_commands.gc)
+app.command()(server_commands.up)
+app.command()(server_commands.down)
+app.command()(server_commands.deploy)
+app.command()(server_commands.serve)
 
 
 @app.command()

@@ -12,10 +12,11 @@ from prefect_dask import DaskTaskRunner
 
 from flows import graph, preparation
 from flows.preparation import Prepared
-from flows.request import StudyRequest
+from flows.request import ArmName, StudyRequest
 from flows.session import Session, session
 from flows.status import settle_suspects
 from flows.study import Make
+from models.arms import ONE_STEP_FROM
 from tasks.cluster import LOCAL_CLUSTER, QUIET_WORKERS
 from tasks.evaluation_runs import track_rows
 from tasks.materialise import build, materialise
@@ -31,7 +32,7 @@ def prepare(request: StudyRequest) -> Prepared:
 
 
 @flow(name="train-arm", persist_result=False)
-def train_arm(request: StudyRequest, arm: str) -> graph.Trained:
+def train_arm(request: StudyRequest, arm: ArmName) -> graph.Trained:
     """One arm's codec, denoiser and bridge, and all they need."""
     ready = session(request)
     prepared = preparation.prepare(ready.study, ready.folder, _make(ready))
@@ -39,7 +40,7 @@ def train_arm(request: StudyRequest, arm: str) -> graph.Trained:
 
 
 @flow(name="evaluate-arm", persist_result=False)
-def evaluate_arm(request: StudyRequest, arm: str) -> list[ReportRow]:
+def evaluate_arm(request: StudyRequest, arm: ArmName) -> list[ReportRow]:
     """One arm's rows of the table, and all they need."""
     ready = session(request)
     wanted = ready.arm(arm)
@@ -67,17 +68,24 @@ def reproduce(request: StudyRequest) -> Published:
 
 @flow(name="build-arms", persist_result=False)
 def build_arms(request: StudyRequest, at_once: int) -> None:
-    """Every arm side by side on Dask workers: trained, then evaluated; the study then finds what they built.
+    """Every arm side by side on Dask workers: trained, evaluated, then compared; the study finds what they built.
 
     An arm waits for those before it from which it takes its denoiser. Raises the first arm's error.
     """
     arms = session(request).study.arms
     submit = partial(build_arm.submit, return_state=False)
+    compare = partial(compare_arms.submit, return_state=False)
     trained: dict[str, PrefectFuture[None]] = {}
     for place, arm in enumerate(arms):
         before = [trained[other.name] for other in arms[:place] if other.denoiser in (arm.denoiser, arm.denoiser.start)]
         trained[arm.name] = submit(request, arm.name, at_once, rows=False, wait_for=before)
-    futures = [submit(request, arm.name, at_once, rows=True, wait_for=[trained[arm.name]]) for arm in arms]
+    rows = {arm.name: submit(request, arm.name, at_once, rows=True, wait_for=[trained[arm.name]]) for arm in arms}
+    futures = list(rows.values())
+    for arm in arms:
+        other = ONE_STEP_FROM.get(arm.name)
+        if other in rows:
+            both = (other, arm.name)
+            futures.append(compare(request, both, at_once, wait_for=[rows[name] for name in both]))
     wait(futures)
     for future in futures:
         future.result()
@@ -95,6 +103,14 @@ def build_arm(request: StudyRequest, arm: str, at_once: int, *, rows: bool) -> N
     if rows:
         graph.evaluate_arm(ready.study, prepared, wanted, trained, request.conditionings_of(wanted), make)
         graph.inspect_arm(ready.study, prepared, wanted, trained, make)
+
+
+@task(name="compare-arms", task_run_name="compare-arms {arms}", persist_result=False)
+def compare_arms(request: StudyRequest, arms: tuple[str, str], at_once: int) -> None:
+    """All that a report of two built arms is made from: the bounds, and the arms side by side."""
+    say_results()
+    ready = session(request.model_copy(update={"arms": arms}))
+    ready.report(partial(build, runtime=ready.runtime.shared_by(at_once)))
 
 
 def _make(ready: Session) -> Make:

@@ -37,10 +37,12 @@ def inpaint(
     guidance: Guidance,
     generators: Sequence[torch.Generator],
     rounds: int = ROUNDS,
+    strength: float = 1.0,
 ) -> Tensor:
     """The latents (B, C, T) with every frame outside `kept_BT` made anew; the kept frames come back bit for bit.
 
-    Diff-A-Riff's way: at every noise level the kept frames are the given ones, noised to that level.
+    Diff-A-Riff's way: at every noise level the kept frames are the given ones, noised to that level. Below a
+    `strength` of 1 the other frames are not replaced but varied, as by `sampling.vary`.
     Departure: each step is taken `rounds` times, noised back in between (RePaint, Lugmayr et al. 2022, algorithm 1).
     One round is Diff-A-Riff's and leaves a seam: of a correlation of 0.90 across it in a Gaussian whose denoiser is
     known, 30 Heun steps keep 0.57 in one round, 0.83 in five, 0.88 in twenty. Evaluations grow in proportion.
@@ -58,11 +60,71 @@ def inpaint(
         )
     if rounds < 1:
         raise ValueError(f"every step is taken at least once, got rounds {rounds}")
+    if not 0 <= strength <= 1:
+        raise ValueError(f"the strength of a variation lies between 0 and 1, got {strength}")
     kept_B1T, noise = kept_BT[:, None], noise_of(latent_BCT, generators)
-    start = torch.where(kept_B1T, latent_BCT, 0) + sampler.levels[0] * noise()
+    steps = len(sampler.levels) - (sampler.levels[-1] == 0)
+    levels = sampler.levels[math.floor((1 - strength) * steps) :]
+    if not levels or levels[0] == 0:
+        return latent_BCT
+    given_BCT = torch.where(kept_B1T, latent_BCT, 0) if strength == 1 else latent_BCT
     denoise = _knowing(guided(denoiser, conditions, guidance), latent_BCT, kept_B1T)
-    made_BCT = _repeat_steps(sampler, denoise, start, rounds=rounds, noise=noise)
+    start = given_BCT + levels[0] * noise()
+    made_BCT = _repeat_steps(sampler, denoise, start, levels, rounds=rounds, noise=noise)
     return torch.where(kept_B1T, latent_BCT, made_BCT)
+
+
+def fill(
+    denoiser: Denoiser,
+    latent_BCL: Tensor,
+    kept_L: Tensor,
+    conditions: Conditions,
+    *,
+    window_frames: int,
+    overlap_frames: int,
+    grain_frames: int = 1,
+    sampler: Sampler,
+    guidance: Guidance,
+    generators: Sequence[torch.Generator],
+    rounds: int = ROUNDS,
+    strength: float = 1.0,
+    told: Callable[[float], None] | None = None,
+) -> Tensor:
+    """Latents (B, C, L) of any length with every frame outside `kept_L` made anew, window after window.
+
+    A window inpaints what is unknown of it: nothing is cross-faded, and the network never sees more than one window.
+    It begins `overlap_frames` before the first unknown frame, and earlier where all that is unknown there then has
+    neighbours on both sides; always at a multiple of `grain_frames`. `told` is given the known share, up to 1.
+    """
+    _check_windows(window_frames, overlap_frames)
+    whole_BCL, known_L = latent_BCL.clone(), kept_L.clone()
+    while not known_L.all():
+        begin = _next_window(known_L, window_frames, overlap_frames)
+        window = slice(begin - begin % grain_frames, begin - begin % grain_frames + window_frames)
+        known_T = known_L[window]
+        whole_BCL[..., window] = inpaint(
+            denoiser,
+            whole_BCL[..., window],
+            known_T.expand(len(whole_BCL), -1),
+            replace(conditions, context_BCT=conditions.context_BCT[..., window]),
+            sampler=sampler,
+            guidance=guidance,
+            generators=generators,
+            rounds=rounds if known_T.any() else 1,  # nothing to agree with
+            strength=strength,
+        )
+        known_L[window] = True
+        if told:
+            told(float(known_L.float().mean()))
+    return whole_BCL
+
+
+def _next_window(known_L: Tensor, window_frames: int, overlap_frames: int) -> int:
+    """Where the window begins that holds the first unknown frame, and what comes before and perhaps after it."""
+    first = int(known_L.int().argmin())
+    after = int(known_L[first:].int().argmax()) or len(known_L) - first
+    before = max(overlap_frames, (window_frames - after) // 2)
+    return min(max(first - before, 0), len(known_L) - window_frames)
 
 
 def continue_to(
@@ -89,26 +151,18 @@ def continue_to(
             f"the context has {wanted} frames, the start {given}, a window {window_frames}; "
             "give a context as long as the result, and no shorter than either"
         )
-    if not 0 < overlap_frames < window_frames:
-        raise ValueError(f"windows of {window_frames} frames overlap by fewer, and by at least 1, got {overlap_frames}")
-    whole_BCL = functional.pad(start_BCS, (0, wanted - given))
-    done = given
-    while done < wanted:
-        begin = min(max(done - overlap_frames, 0), wanted - window_frames)
-        window = slice(begin, begin + window_frames)
-        kept_T = torch.arange(window_frames, device=start_BCS.device) < done - begin
-        whole_BCL[..., window] = inpaint(
-            denoiser,
-            whole_BCL[..., window],
-            kept_T.expand(len(start_BCS), -1),
-            replace(conditions, context_BCT=conditions.context_BCT[..., window]),
-            sampler=sampler,
-            guidance=guidance,
-            generators=generators,
-            rounds=rounds if done else 1,  # nothing to agree with yet
-        )
-        done = begin + window_frames
-    return whole_BCL
+    return fill(
+        denoiser,
+        functional.pad(start_BCS, (0, wanted - given)),
+        torch.arange(wanted, device=start_BCS.device) < given,
+        conditions,
+        window_frames=window_frames,
+        overlap_frames=overlap_frames,
+        sampler=sampler,
+        guidance=guidance,
+        generators=generators,
+        rounds=rounds,
+    )
 
 
 @torch.no_grad()
@@ -197,19 +251,32 @@ def _middle_slice(frames: int, period_frames: int, device: torch.device) -> Tens
     return begin + (torch.arange(frames, device=device) - begin) % period_frames
 
 
-def _repeat_steps(sampler: Sampler, denoise: Denoise, x: Tensor, *, rounds: int, noise: Callable[[], Tensor]) -> Tensor:
-    """`x` at the sampler's first level brought down to the data, each step taken `rounds` times from fresh noise.
+def _repeat_steps(
+    sampler: Sampler,
+    denoise: Denoise,
+    x: Tensor,
+    levels: Sequence[float],
+    *,
+    rounds: int,
+    noise: Callable[[], Tensor],
+) -> Tensor:
+    """`x` at the first of `levels` brought down to the data, each step taken `rounds` times from fresh noise.
 
     A multistep solver starts afresh with every round, so that more than one makes it first order.
     """
     if rounds == 1 or isinstance(sampler, ConsistencySampler):  # which re-noises by itself before every level
-        return run_sampler(sampler, denoise, x, [level for level in sampler.levels for _ in range(rounds)], noise=noise)
-    for here, after in pairwise(sampler.levels):
+        return run_sampler(sampler, denoise, x, [level for level in levels for _ in range(rounds)], noise=noise)
+    for here, after in pairwise(levels):
         x = run_sampler(sampler, denoise, x, (here, after), noise=noise)
         for _ in range(rounds - 1):
             x = x + math.sqrt(here**2 - after**2) * noise()
             x = run_sampler(sampler, denoise, x, (here, after), noise=noise)
     return x
+
+
+def _check_windows(window_frames: int, overlap_frames: int) -> None:
+    if not 0 < overlap_frames < window_frames:
+        raise ValueError(f"windows of {window_frames} frames overlap by fewer, and by at least 1, got {overlap_frames}")
 
 
 def _check(conditions: Conditions, generators: Sequence[torch.Generator]) -> None:

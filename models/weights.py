@@ -28,9 +28,13 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     """
     scratch = path.with_name(path.name + ".partial")
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(plain, scratch, metadata={METADATA_KEY: json.dumps(dict(metadata), sort_keys=True)})
-    with scratch.open("rb+") as file:
-        os.fsync(file.fileno())
+    try:
+        save_file(plain, scratch, metadata={METADATA_KEY: json.dumps(dict(metadata), sort_keys=True)})
+        with scratch.open("rb+") as file:
+            os.fsync(file.fileno())
+    except (SafetensorError, OSError) as error:  # safetensors tells a full disk by an error of its own
+        scratch.unlink(missing_ok=True)
+        raise OSError(f"{path} cannot be written: {error}; make room, and run again") from error
     digest = _sha256(scratch)
     scratch.replace(path)
     return digest
@@ -48,9 +52,12 @@ def load_weights(path: Path, expected_sha256: str | None = None) -> tuple[dict[s
 
 
 def load_metadata(path: Path) -> dict[str, str]:
-    """The metadata that `save_weights` was given."""
-    with safe_open(path, framework="pt") as file:
-        return dict(json.loads((file.metadata() or {}).get(METADATA_KEY, "{}")))
+    """The metadata that `save_weights` was given. Raises WeightsError for a damaged file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(json.loads((file.metadata() or {}).get(METADATA_KEY, "{}")))
+    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
+        raise WeightsError(f"{path} has no metadata of ours ({error}); build or fetch it again") from error
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -> None:

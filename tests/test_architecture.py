@@ -23,7 +23,7 @@ HOMES = {
     "mlflow": {"tasks/tracking.py"},
     "distributed": {"tasks/cluster.py"},
     "dask": {"tasks/cluster.py", "flows/pipeline.py"},
-    "prefect": {"tasks/materialise.py", "flows/pipeline.py"},
+    "prefect": {"tasks/materialise.py", "flows/pipeline.py", "flows/deployments.py", "flows/lost_runs.py"},
     "prefect_dask": {"flows/pipeline.py"},
     "webdataset": {"tasks/shards.py"},
     "fsspec": {"tasks/storage.py"},

@@ -1,0 +1,321 @@
+"""Playing along with files: a stem for each variation, a mix to listen to, and all that repeats it.
+
+`play_along` is the whole of `stemwright play` but for its options; a page can call it just so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from data_manifests.schema import RATE_HZ
+from models.accompanist import Accompanist, Controls, Heard, Take, Wish
+from tasks.audio import headroom_gain, wav_bytes
+from tasks.fingerprint import canonical
+from tasks.play_audio import SHORTEST_S, Music, mixed, read_music
+from tasks.runtime import package_versions
+
+# Shapes: N samples, B variations, E CLAP width.
+
+LONGEST_PROMPT = 500
+TOLD = "play.json"
+NO_ADHERENCE = "adherence (APA) compares sets of mixtures: one part by itself has none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inpaint:
+    """A part of a stem made anew."""
+
+    stem: Path
+    start_s: float
+    stop_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vary:
+    """A stem played a little differently."""
+
+    stem: Path
+    strength: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoOn:
+    """A stem continued to the end of the music."""
+
+    stem: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """A loop of so many seconds, repeated over the music."""
+
+    period_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Between:
+    """A style on the way from one recording to another."""
+
+    first: Path
+    second: Path
+    ratio: float
+
+
+Edit = Inpaint | Vary | GoOn | Loop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """What a musician asks for. None is absent: no context, no prompt, nothing edited; of a control, the arm's own.
+
+    `seconds` is how long to play where there is no context. A prompt and a reference together mean the style halfway
+    between them (ours).
+    """
+
+    context: Path | None = None
+    prompt: str | None = None
+    reference: Path | None = None
+    between: Between | None = None
+    edit: Edit | None = None
+    seconds: float | None = None
+    variations: int = 1
+    seed: int = 0
+    steps: int | None = None
+    guide_context: float | None = None
+    guide_clap: float | None = None
+    stereo_width: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """Where a style comes from: its embedding (B, E) for the model, and what a part is compared with."""
+
+    style_BE: Tensor | None
+    text_1E: Tensor | None = None
+    references: tuple[Tensor, ...] = ()
+    told: list[dict[str, Any]] = field(default_factory=list)
+
+
+class _Material(NamedTuple):
+    """What was read: the music that is heard, the stem that is edited, and what is to be said of either."""
+
+    heard: Heard
+    context: Music | None
+    stem: Music | None
+    notes: list[str]
+
+
+def play_along(
+    player: Accompanist, ask: Ask, out: Path, told: Callable[[str, float], None] = lambda stage, share: None
+) -> dict[str, Any]:
+    """Play what was asked for into the new folder `out`; what is written into its `play.json`.
+
+    `told` is given the stage and its done share. Raises ValueError in a musician's words; nothing is left behind then.
+    """
+    if out.exists():
+        raise ValueError(f"{out} is there already; name another folder with --out")
+    controls = _controls(player, ask)
+    told("listening", 0.0)
+    material = _material(player, ask)
+    style = _style(player, ask)
+    wish = Wish(
+        controls=controls,
+        style_BE=style.style_BE,
+        variations=ask.variations,
+        seed=ask.seed,
+        told=lambda share: told("playing", share),
+    )
+    take = _taken(player, ask.edit, material, wish)
+    scratch = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    scratch.mkdir(parents=True)
+    try:
+        played = []
+        for number in range(ask.variations):
+            told("writing", number / ask.variations)
+            played.append(_written(player, take, number, material.context, style, scratch))
+        record = _record(player, ask, controls, material, style, take) | {"variations": played}
+        (scratch / TOLD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+        scratch.rename(out)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    told("writing", 1.0)
+    return record
+
+
+def _controls(player: Accompanist, ask: Ask) -> Controls:
+    """The arm's controls with those that were asked for in their place."""
+    controls = player.controls
+    if ask.variations < 1:
+        raise ValueError(f"{ask.variations} variations were asked for; at least one can be played")
+    if ask.steps is not None:
+        controls = controls.with_steps(ask.steps)
+    guidance = controls.guidance
+    if ask.guide_context is not None:
+        guidance = replace(guidance, context=ask.guide_context)
+    if ask.guide_clap is not None:
+        guidance = replace(guidance, clap=ask.guide_clap)
+    controls = replace(controls, guidance=guidance)
+    if ask.stereo_width is None:
+        return controls
+    if controls.stereo_width is None or isinstance(ask.edit, Loop):
+        what = "its loops are mono" if controls.stereo_width is not None else "this model plays stereo by itself"
+        raise ValueError(f"a stereo width of {ask.stereo_width:g} was asked for, and {what}; leave it out")
+    return replace(controls, stereo_width=ask.stereo_width)
+
+
+def _material(player: Accompanist, ask: Ask) -> _Material:
+    """The files, read, and the context encoded. A silent context is no context, as long as it is."""
+    context = read_music(ask.context, "the context") if ask.context else None
+    stem = None if ask.edit is None or isinstance(ask.edit, Loop) else read_music(ask.edit.stem, "the stem")
+    notes = [note for music in (context, stem) if music for note in music.notes]
+    if context is None:
+        return _Material(player.hear_nothing(_samples(player, ask, stem)), None, stem, notes)
+    if ask.seconds is not None:
+        raise ValueError("the part is as long as the context; leave the seconds out, or the context")
+    if context.silent:
+        notes.append("as nothing is heard, the part is played without a context")
+        return _Material(player.hear_nothing(context.audio_2N.shape[1]), context, stem, notes)
+    return _Material(player.hear(torch.from_numpy(context.audio_2N)), context, stem, notes)
+
+
+def _samples(player: Accompanist, ask: Ask, stem: Music | None) -> int:
+    """How long to play without a context: as asked, as the stem, or one window."""
+    if ask.seconds is None:
+        return stem.audio_2N.shape[1] if stem else player.model.window_samples
+    if not ask.seconds >= SHORTEST_S:
+        raise ValueError(f"{ask.seconds:g} s were asked for; a part lasts at least {SHORTEST_S:g} s")
+    return round(ask.seconds * RATE_HZ)
+
+
+def _style(player: Accompanist, ask: Ask) -> Style:
+    """The style of prompt, reference or two recordings; none of them is any style."""
+    if ask.between and (ask.prompt is not None or ask.reference):
+        raise ValueError("a style between two recordings has no prompt and no reference beside it; leave them out")
+    if ask.between:
+        return _style_between(player, ask.between)
+    style = Style(style_BE=None)
+    if ask.prompt is not None:
+        text_1E = _known(player, ask.prompt)
+        style_BE = player.style_of_text(ask.prompt, variations=ask.variations, seed=ask.seed)
+        style = Style(style_BE=style_BE, text_1E=text_1E)
+    if ask.reference:
+        music = read_music(ask.reference, "the reference")
+        reference_1E = _audible_style(player, music, "the reference")
+        halfway_BE = reference_1E if style.style_BE is None else player.interpolate(style.style_BE, reference_1E, 0.5)
+        style = replace(style, style_BE=halfway_BE, references=(reference_1E,), told=[music.told])
+    return style
+
+
+def _style_between(player: Accompanist, between: Between) -> Style:
+    music = [read_music(path, "a recording of the style") for path in (between.first, between.second)]
+    first_1E, second_1E = (_audible_style(player, one, "a recording of the style") for one in music)
+    style_1E = player.interpolate(first_1E, second_1E, between.ratio)
+    return Style(style_BE=style_1E, references=(first_1E, second_1E), told=[one.told for one in music])
+
+
+def _audible_style(player: Accompanist, music: Music, what: str) -> Tensor:
+    if music.silent:
+        raise ValueError(f"{music.told['file']}: {what} is silent, and silence has no style; give one that sounds")
+    return player.style_of_audio(torch.from_numpy(music.audio_2N))
+
+
+def _known(player: Accompanist, prompt: str) -> Tensor:
+    """The embedding (1, E) of a prompt of which the model knows something."""
+    if not prompt.strip():
+        raise ValueError("the prompt is empty; describe the part in a few words, or leave the prompt out")
+    if len(prompt) > LONGEST_PROMPT:
+        raise ValueError(
+            f"a prompt of {len(prompt):,} characters; describe the part in at most {LONGEST_PROMPT}: a few words, with "
+            "commas between them"
+        )
+    clap = player.clap
+    try:
+        return clap.embed_text([prompt])
+    except ValueError as error:
+        raise ValueError(
+            f"this model knows no word of the prompt {prompt!r}; describe instrument and sound in English words, such "
+            "as 'warm electric bass, slow'"
+        ) from error
+
+
+def _taken(player: Accompanist, edit: Edit | None, material: _Material, wish: Wish) -> Take:
+    heard = material.heard
+    stem_2N = torch.from_numpy(material.stem.audio_2N) if material.stem else torch.zeros(2, 0)
+    match edit:
+        case None:
+            return player.play(heard, wish)
+        case Inpaint():
+            start, stop = round(edit.start_s * RATE_HZ), round(edit.stop_s * RATE_HZ)
+            return player.inpaint(stem_2N, heard, wish, start_samples=start, stop_samples=stop)
+        case Vary():
+            return player.vary(stem_2N, heard, wish, strength=edit.strength)
+        case GoOn():
+            return player.go_on(stem_2N, heard, wish)
+        case Loop():
+            return player.loop(heard, wish, period_samples=round(edit.period_s * RATE_HZ))
+
+
+def _written(
+    player: Accompanist, take: Take, number: int, context: Music | None, style: Style, folder: Path
+) -> dict[str, Any]:
+    """Write one variation and its mix; their names and scores. One is in memory at a time."""
+    stem_2N = player.stem(take, number).numpy()
+    gain = headroom_gain(stem_2N)
+    names = {"stem": f"variation-{number + 1}.wav"}
+    (folder / names["stem"]).write_bytes(wav_bytes(stem_2N * stem_2N.dtype.type(gain)))
+    if context:
+        names["mix"] = f"mix-{number + 1}.wav"
+        (folder / names["mix"]).write_bytes(wav_bytes(mixed(context.audio_2N, stem_2N)))
+    asked = [one for one in (style.text_1E, *style.references) if one is not None]
+    cosines = [round(cosine, 4) for cosine in _cosines(player, torch.from_numpy(stem_2N), asked)]
+    prompt = cosines[0] if style.text_1E is not None else None
+    references = cosines[1:] if style.text_1E is not None else cosines
+    return names | {"gain": gain, "scores": {"prompt": prompt, "references": references, "adherence": None}}
+
+
+def _cosines(player: Accompanist, stem_2N: Tensor, asked: list[Tensor]) -> list[float]:
+    """How alike a part is to each of the embeddings (1, E), by the model's own CLAP on its first 10 s."""
+    if not asked:
+        return []
+    made_1E = player.clap.embed_audio(stem_2N[None]).cpu()
+    return [float((made_1E * one_1E.cpu()).sum()) for one_1E in asked]
+
+
+def _record(
+    player: Accompanist, ask: Ask, controls: Controls, material: _Material, style: Style, take: Take
+) -> dict[str, Any]:
+    """All that repeats it: the model, the files by their bytes, the options, the code."""
+    edit = ask.edit and {"kind": type(ask.edit).__name__, **_told_fields(ask.edit)}
+    return {
+        "model": {"arm": player.model.arm.name, "sha256": player.model.digest},
+        "code": {"stemwright": version("stemwright"), "packages": package_versions()},
+        "context": material.context.told if material.context else None,
+        "samples": material.heard.samples,
+        "prompt": ask.prompt,
+        "references": style.told,
+        "ratio": ask.between.ratio if ask.between else None,
+        "edit": edit,
+        "stem": material.stem.told if material.stem else None,
+        "changed_s": take.changed_s,
+        "seed": ask.seed,
+        "sampler": canonical(controls.sampler),
+        "guidance": canonical(controls.guidance),
+        "stereo_width": controls.stereo_width,
+        "notes": material.notes,
+        "adherence": NO_ADHERENCE,
+    }
+
+
+def _told_fields(edit: Edit) -> dict[str, Any]:
+    """The numbers of an edit; its stem is told by its bytes."""
+    return {name: value for name, value in asdict(edit).items() if name != "stem"}
