@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from data_manifests.schema import ROLES, SPLITS
+
+FASTEST_BPM = 10_000
+"""What is faster is no tempo that anybody wrote down."""
+
+LARGEST_GAIN_DB = 200.0
+"""Either way; 24-bit audio spans 144 dB, and beyond 700 dB a gain is no float32."""
 
 
 class BadSongFile(ValueError):
@@ -51,7 +56,8 @@ def parse_song_file(text: str) -> SongFile:
     """A song.json: title, artist, group, split, licence, tags (or genre_words, bpm, key), and stems."""
     try:
         record = json.loads(text)
-    except ValueError as error:
+        json.dumps(record, ensure_ascii=False).encode()  # half a surrogate pair is a text that no file can hold
+    except (ValueError, RecursionError) as error:
         raise BadSongFile(f"not JSON ({error}); correct it or remove it") from error
     if not isinstance(record, dict):
         raise BadSongFile(f"holds a {type(record).__name__}; expected an object with the key 'stems'")
@@ -122,18 +128,22 @@ def _song_tags(record: dict[str, Any]) -> tuple[str, ...]:
     tags = _words(record, "tags")
     if tags:
         return tags
-    bpm = record.get("bpm")
-    tempo = (f"{bpm:g} bpm",) if isinstance(bpm, (int, float)) and not isinstance(bpm, bool) else ()
+    tempo = tuple(f"{bpm} bpm" for bpm in _tempo(record))
     key = _text(record, "key")
     return (*_words(record, "genre_words"), *((key,) if key else ()), *tempo)
 
 
 def _labels(record: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     """What the file says of style, tempo and key, as texts; a value of another kind is no label."""
-    bpm = record.get("bpm")
-    is_tempo = isinstance(bpm, (int, float)) and not isinstance(bpm, bool) and 0 < bpm < math.inf
-    known = {"style": record.get("style"), "bpm": f"{bpm:g}" if is_tempo else None, "key": record.get("key")}
+    known = {"style": record.get("style"), "bpm": next(iter(_tempo(record)), None), "key": record.get("key")}
     return tuple((name, value.strip()) for name, value in known.items() if isinstance(value, str) and value.strip())
+
+
+def _tempo(record: dict[str, Any]) -> tuple[str, ...]:
+    """The beats per minute as a text; none where they are no tempo."""
+    bpm = record.get("bpm")
+    is_tempo = isinstance(bpm, (int, float)) and not isinstance(bpm, bool) and 0 < bpm < FASTEST_BPM
+    return (f"{bpm:g}",) if is_tempo else ()
 
 
 def _descriptions(record: dict[str, Any]) -> tuple[str, ...]:
@@ -179,8 +189,10 @@ def _truth(record: dict[str, Any], name: str) -> bool | None:
 
 def _decibels(record: dict[str, Any]) -> float:
     value = record.get("gain_db", 0.0)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise BadSongFile(f"'gain_db' must be a finite number of decibels, but is {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST_GAIN_DB:
+        raise BadSongFile(
+            f"'gain_db' must be a finite number of decibels, at most ±{LARGEST_GAIN_DB:g}, but is {value!r}"
+        )
     return float(value)
 
 

@@ -22,7 +22,7 @@ import soxr
 from numpy.typing import NDArray
 
 from data_manifests.schema import RATE_HZ
-from tasks.audio_info import AudioInfo, UnreadableAudio, check_channels, check_finite, check_length
+from tasks.audio_info import AudioInfo, UnreadableAudio, check_channels, check_finite, check_length, check_rate
 from tasks.containers import CONTAINER_SUFFIXES, decoded_blocks, probe_container
 from tasks.kept_files import KeptFiles, default_kept_files
 
@@ -36,6 +36,9 @@ FLAC_LEVEL = 0.25
 
 RESAMPLER_MARGIN_S = 0.05
 """Read around a window before resampling; from 0.02 s on, soxr HQ's window equals the whole file's to 1e-5."""
+
+LONGEST_CLIP_SAMPLES = 2**26
+"""23 minutes: more than a window, or a window's style segments in a row. A header may promise 1,000 times as much."""
 
 _KEPT_HEADROOM = 8.0  # a power of two, so that scaling is exact; 24 bits below it lie 120 dB under full scale
 
@@ -144,11 +147,15 @@ def flac_bytes(audio_SN: NDArray[np.float32]) -> bytes:
 def decode_flac(data: bytes) -> NDArray[np.float32]:
     """(S, N) float32 of FLAC bytes at 48 kHz."""
     try:
-        audio_FS, rate_hz = soundfile.read(BytesIO(data), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(BytesIO(data)) as file:
+            if file.samplerate != RATE_HZ or file.frames > LONGEST_CLIP_SAMPLES:
+                raise UnreadableAudio(
+                    f"a FLAC stream of {file.frames} samples at {file.samplerate} Hz; "
+                    f"expected at most {LONGEST_CLIP_SAMPLES} samples at {RATE_HZ} Hz"
+                )
+            audio_FS = file.read(dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise UnreadableAudio(f"{len(data)} bytes are no whole FLAC stream: {error}") from error
-    if rate_hz != RATE_HZ:
-        raise UnreadableAudio(f"a FLAC stream at {rate_hz} Hz; expected {RATE_HZ}")
     return np.ascontiguousarray(audio_FS.T)
 
 
@@ -273,6 +280,7 @@ def _check_header(path: Path | str, file: soundfile.SoundFile) -> None:
     if file.frames < 1:
         raise UnreadableAudio(f"{path}: holds no audio")
     check_channels(path, file.channels)
+    check_rate(path, file.samplerate)
     for promised, there in _WRONG_SIZE.findall(file.extra_info):
         # libsndfile quietly shortens such a file to what is there.
         if int(there) < int(promised) < _UNKNOWN_SIZE:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 # Shapes: F frames of a file at its own rate, S channels.
 
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 768_000
+
 
 class UnreadableAudio(ValueError):
     """A file that is no sound audio; the message names the file and what is wrong."""
@@ -27,6 +29,14 @@ def check_channels(path: Path | str, channels: int) -> None:
     """Refuses what is neither mono nor stereo: which of six channels is the front left, no header says for sure."""
     if channels not in (1, 2):
         raise UnreadableAudio(f"{path}: {channels} channels; expected mono or stereo, so mix it down first")
+
+
+def check_rate(path: Path | str, rate_hz: int) -> None:
+    """Refuses a rate that no sound has: blocks are of seconds, so that one of 2 GHz would take all memory."""
+    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        raise UnreadableAudio(
+            f"{path}: a rate of {rate_hz} Hz; expected {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}: export the stem again"
+        )
 
 
 def check_finite(path: Path | str, audio_FS: NDArray[np.float32], *, first_frame: int, rate_hz: int) -> None:

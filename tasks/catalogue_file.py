@@ -86,7 +86,12 @@ def write_catalogue(catalogue: Catalogue, folder: Path) -> None:
 
 
 def read_catalogue(folder: Path) -> Catalogue:
-    """The catalogue of `write_catalogue`; another format is refused."""
+    """The catalogue of `write_catalogue`. Raises ValueError for another format, and for what is damaged."""
+    with _named(folder):
+        return _read(folder)
+
+
+def _read(folder: Path) -> Catalogue:
     path = folder / ROWS_FILE
     _check_format(path, polars.read_parquet_metadata(path).get("format"))
     reported = json.loads((folder / LEFT_OUT_FILE).read_text(encoding="utf-8"))
@@ -101,8 +106,19 @@ def read_catalogue(folder: Path) -> Catalogue:
 def read_tracks(folder: Path, ids: Collection[str]) -> dict[str, Track]:
     """The tracks of those ids alone, by id; no more of the catalogue is in memory than they and one row group."""
     path = folder / ROWS_FILE
-    _check_format(path, polars.read_parquet_metadata(path).get("format"))
-    return {track.id: track for track in _tracks(path, ids)}
+    with _named(folder):
+        _check_format(path, polars.read_parquet_metadata(path).get("format"))
+        return {track.id: track for track in _tracks(path, ids)}
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Whatever damaged files lead polars, JSON or a row to, as a ValueError that names the folder."""
+    damage = (polars.exceptions.PolarsError, polars.exceptions.PanicException)
+    try:
+        yield
+    except (*damage, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"the catalogue in {folder} cannot be read ({error}); build it again") from error
 
 
 def stem_rows(catalogue: Catalogue) -> polars.DataFrame:

@@ -60,9 +60,18 @@ def drop_states(folder: Path) -> None:
 
 
 def _pointer(folder: Path) -> dict[str, Any] | None:
-    """What is known of the state that counts, with the one before it."""
+    """What is known of the state that counts, with the one before it. Raises WeightsError where it is damaged."""
     path = folder / POINTER
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        for state in (told, told["before"]) if "before" in told else (told,):
+            if Path(state["file"]).name != state["file"] or not isinstance(state["sha256"], str):
+                raise ValueError(f"it names {state['file']!r}")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise WeightsError(f"{path} is damaged ({error!r}); put it back, or remove it to begin anew") from error
+    return told
 
 
 def _states(folder: Path) -> list[Path]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import atexit
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from functools import cache
 from typing import Any, TypeVar
 
 import dask
 import torch
-from distributed import Client, LocalCluster, WorkerPlugin, as_completed
+from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed
 
 from tasks.progress import Progress
 from tasks.runtime import Runtime
@@ -43,6 +44,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class WorkersLost(OSError):
+    """Workers or their scheduler ended before their work did."""
+
+
 def fan_out(
     runtime: Runtime,
     function: Callable[[Item], Result],
@@ -53,8 +58,9 @@ def fan_out(
 ) -> list[Result]:
     """`[function(item) for item in items]`, spread over the workers, with live progress.
 
-    Raises the first piece's exception, after the pieces under way have ended. `resident` is loaded once a worker;
-    the function gets it by `resident_model(name)`. A single worker of our own is this process.
+    Raises the first piece's exception, after the pieces under way have ended, and WorkersLost.
+    `resident` is loaded once a worker; the function gets it by `resident_model(name)`. A single worker of our own is
+    this process.
     """
     if runtime.workers == 1 and not runtime.dask_scheduler:
         return _here(runtime, function, items, title=title, resident=resident)
@@ -68,6 +74,16 @@ def fan_out(
                 future.result()
                 progress.advance()
         return client.gather(futures)
+    except KilledWorker as error:
+        raise WorkersLost(
+            f"{title}: one piece ended every worker that took it, most often for want of memory ({error}). Take fewer "
+            "--workers, or give them more memory, and run again: what is done is kept"
+        ) from error
+    except CancelledError as error:
+        reason = " ".join(str(error).split())
+        raise WorkersLost(
+            f"{title}: the Dask scheduler is gone ({reason}). Start it and run again: what is done is kept"
+        ) from error
     finally:
         client.cancel(futures)
         if resident:

@@ -17,7 +17,7 @@ import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
-from tasks.audio_info import AudioInfo, UnreadableAudio, check_channels, check_finite
+from tasks.audio_info import AudioInfo, UnreadableAudio, check_channels, check_finite, check_rate
 
 # Shapes: F frames at the stream's own rate, S channels.
 
@@ -51,6 +51,7 @@ def decoded_blocks(path: Path | str, stream: int = 0) -> Iterator[tuple[NDArray[
             if not rate_hz:
                 rate_hz = frame.sample_rate
                 check_channels(path, frame.layout.nb_channels)
+                check_rate(path, rate_hz)
                 limit = _promised_frames(container, source, rate_hz) if is_timed else None
                 late = _late_frames(frame, rate_hz) if is_timed else 0
                 if late:

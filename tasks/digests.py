@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +24,7 @@ class FileDigests:
         self._known: dict[str, str] = {}
         self._is_changed = False
         if path is not None and path.exists():
-            self._known = json.loads(path.read_text(encoding="utf-8"))
+            self._known = _remembered(path)
 
     def of(self, root: Path, names: Iterable[str], map_: Map = map) -> dict[str, str | Quarantined]:
         """name -> digest of each file below `root`, or why it has none. `map_` may spread the reading over workers."""
@@ -51,6 +52,18 @@ class FileDigests:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self._path, json.dumps(self._known, indent=0, sort_keys=True).encode())
             self._is_changed = False
+
+
+def _remembered(path: Path) -> dict[str, str]:
+    """What the file holds; nothing, with a warning, where it is damaged: all that is lost is the time to read again."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(known, dict) or not all(isinstance(digest, str) for digest in known.values()):
+            raise ValueError("no names with digests")
+    except (ValueError, RecursionError) as error:
+        logging.getLogger("stemwright").warning("%s is damaged (%s): every file is read again", path, error)
+        return {}
+    return known
 
 
 CHANGED = "changed while it was read; run again when it is whole"

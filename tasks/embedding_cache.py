@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.clap import ClapSpec
+from tasks.npy_file import read_npy
 
 VERSION = 1
 """Raised when one space's vectors of the same bytes come out otherwise than before."""
@@ -37,8 +38,9 @@ class EmbeddingCache:
         """Embeddings of the audio in the bytes `heard`, listened to as `how` says: those kept, or what `make` gives."""
         path = self._path(heard, how)
         try:
-            return np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):  # not there, or torn by a loss of power
+            with path.open("rb") as file:
+                return read_npy(file, str(path))
+        except (OSError, ValueError):  # not there, or torn by a loss of power
             array = make()
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}")

@@ -20,7 +20,7 @@ def read_prompts(path: Path) -> dict[str, str]:
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         raise ValueError(f"{path} is no file of prompts; give a .csv or .jsonl file with the columns name and text")
     prompts: dict[str, str] = {}
-    for number, (name, text) in _entries(path):
+    for number, (name, text) in _whole_entries(path):
         if not name or not text:
             raise ValueError(f"{path}, entry {number}: name {name!r} and text {text!r}; both must be words")
         if name in prompts:
@@ -29,6 +29,14 @@ def read_prompts(path: Path) -> dict[str, str]:
     if not prompts:
         raise ValueError(f"{path} holds no prompts; expected the columns name and text")
     return prompts
+
+
+def _whole_entries(path: Path) -> Iterator[tuple[int, tuple[str, str]]]:
+    """The entries, or an error that names the file."""
+    try:
+        yield from _entries(path)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read: {error}; save it as a table in UTF-8") from error
 
 
 def _entries(path: Path) -> Iterator[tuple[int, tuple[str, str]]]:
@@ -41,7 +49,7 @@ def _entries(path: Path) -> Iterator[tuple[int, tuple[str, str]]]:
         for number, line in enumerate((line for line in lines if line.strip()), 1):
             try:
                 told = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}, entry {number} is no JSON: {error}") from error
             yield number, _entry(path, number, told)
 

@@ -12,6 +12,7 @@ from data_manifests.schema import Quarantined
 from metrics.embeddings import UNIT_NORM_TOLERANCE, Space
 from tasks.embed import Embeddings, Row
 from tasks.evaluate_material import CONTEXTS, Heard, Material, is_vectors, joined
+from tasks.npy_file import read_npy
 from tasks.whole_files import file_sha256
 
 
@@ -78,10 +79,8 @@ def _read(path: Path) -> tuple[np.ndarray, list[Row]]:
 
 def _npy(path: Path) -> tuple[np.ndarray, list[str]]:
     """Rows are called by their numbers, so that row i of two files belong together."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path} is no array of numbers: {error}") from error
+    with path.open("rb") as file:
+        array = read_npy(file, str(path))
     if not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"{path} holds {array.dtype}; expected float16, float32 or float64")
     return _single_or_double(array), [f"row {number}" for number in range(len(array) if array.ndim else 0)]
@@ -90,7 +89,7 @@ def _npy(path: Path) -> tuple[np.ndarray, list[str]]:
 def _parquet(path: Path) -> tuple[np.ndarray, list[str]]:
     try:
         frame = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise ValueError(f"{path} is no Parquet file: {error}") from error
     lists = [name for name, type_ in frame.schema.items() if isinstance(type_, (pl.List, pl.Array))]
     if "id" not in frame.columns or len(lists) != 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -15,13 +16,43 @@ from tasks.plots import spectrogram_plot
 from tasks.provenance import embedder_name
 from tasks.report import MakeReport, ReportRow
 from tasks.runtime import Runtime, code_version
-from tasks.tracking import EvaluationRun, open_tracking, publish_evaluations
+from tasks.store import Store
+from tasks.telemetry_file import read_telemetry
+from tasks.tracking import (
+    EvaluationRun,
+    MissedTraining,
+    Spared,
+    open_tracking,
+    publish_evaluations,
+    publish_missed,
+)
 
 
 def track_rows(report: MakeReport, runtime: Runtime) -> None:
-    """One run for every arm and conditioning; rows that have their run already are left alone."""
+    """One run for every arm and conditioning, and the figures of trainings that MLflow missed.
+
+    What has its run already is left alone. Where MLflow is gone, that is told in one line, and the next run brings all.
+    """
+    Spared(runtime.tracking_uri)(partial(_publish, report, runtime))
+
+
+def _publish(report: MakeReport, runtime: Runtime) -> None:
     tracking = open_tracking(runtime.tracking_uri, runtime.mlflow_artifacts, runtime.experiment)
+    store = Store(runtime.root / "artifacts")
+    for training in dict(report.trainings).values():
+        publish_missed(tracking, _training(training, store.record(training)))
     publish_evaluations(tracking, [_run(report, row) for row in report.rows])
+
+
+def _training(training: Artifact, record: Mapping[str, Any]) -> MissedTraining:
+    """A training as its own process tells it: see `tasks.training_session`."""
+    return MissedTraining(
+        key=str(training.key),
+        name=record["describe"],
+        params={"stage": training.stage, "device": record["runtime"]["device"]},
+        tags={"git.commit": str(record["code"]["commit"]), "git.dirty": str(record["code"]["dirty"])},
+        figures=partial(read_telemetry, training.path),
+    )
 
 
 def _run(report: MakeReport, row: ReportRow) -> EvaluationRun:

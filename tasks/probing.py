@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -101,9 +102,7 @@ class ProbeStore:
     def _load(self, folder: Path) -> None:
         merged = folder / f"probes-{PROBER_VERSION}.parquet"
         if merged.exists():
-            for row in polars.read_parquet(merged).iter_rows():
-                probe = _probe_of(dict(zip(ROWS, row, strict=True)))
-                self._probes[probe.key] = probe
+            self._probes.update((probe.key, probe) for probe in _merged(merged))
         parts = sorted(folder.glob(f"new-{PROBER_VERSION}-*.jsonl"))
         for part in parts:
             self._probes.update((probe.key, probe) for probe in _lines(part))
@@ -230,14 +229,24 @@ def _key(files: tuple[ListedFile, ...], digests: dict[str, str | Quarantined]) -
     return hashlib.sha256(json.dumps([PROBER_VERSION, parts]).encode()).hexdigest()
 
 
+def _merged(path: Path) -> list[Probe]:
+    """The probes of earlier runs; none, with a warning, where the file is damaged: the stems are heard again."""
+    try:
+        rows = polars.read_parquet(path).cast(ROWS).select(list(ROWS)).iter_rows(named=True)  # type: ignore[arg-type]
+        return [_probe_of(row) for row in rows]
+    except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError, TypeError) as error:
+        logging.getLogger("stemwright").warning("%s is damaged (%s): every stem is heard again", path, error)
+        return []
+
+
 def _lines(part: Path) -> Iterator[Probe]:
-    """The probes of a worker's file; the half line of one that was killed is passed over."""
-    for line in part.read_text(encoding="utf-8").splitlines():
+    """The probes of a worker's file; the half line of one that was killed is passed over, and any other damage."""
+    for line in part.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+            yield _probe_of({**row, "sketch": base64.b85decode(row["sketch"])})
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
-        yield _probe_of({**row, "sketch": base64.b85decode(row["sketch"])})
 
 
 def _probe_of(row: dict[str, Any]) -> Probe:

@@ -21,6 +21,10 @@ from tasks.whole_files import write_whole
 ELSEWHERE = "shards.json"
 
 
+class BadShardList(ValueError):
+    """A `shards.json` that is damaged, or names what is not its own."""
+
+
 def shard_home(out: Path, step: Step, runtime: Runtime) -> str:
     """The folder that the step's shards are written to. Under a shard root it is the same for every workspace."""
     return joined(runtime.shard_root, step.stage, step.key()) if runtime.shard_root else str(out)
@@ -79,10 +83,16 @@ def sizes_elsewhere(folder: Path) -> dict[str, int]:
     return sizes_in(_record(folder)["home"]) if (folder / ELSEWHERE).exists() else {}
 
 
-def remove_elsewhere(folder: Path) -> None:
-    """Remove what a result has elsewhere."""
-    if (folder / ELSEWHERE).exists():
-        remove(_record(folder)["home"])
+def remove_elsewhere(folder: Path, stage: str, key: str) -> None:
+    """Remove what the result of that stage and key has elsewhere. Raises BadShardList for any other folder's name."""
+    if not (folder / ELSEWHERE).exists():
+        return
+    home = _record(folder)["home"]
+    if not home.endswith(f"/{stage}/{key}"):
+        raise BadShardList(
+            f"{folder / ELSEWHERE} names {home}, not the folder {stage}/{key} of a shard root; remove it"
+        )
+    remove(home)
 
 
 def remove_files(folder: Path, names: Iterable[str]) -> None:
@@ -93,4 +103,15 @@ def remove_files(folder: Path, names: Iterable[str]) -> None:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / ELSEWHERE).read_text(encoding="utf-8"))
+    """What `shards.json` says: a home, and plain names with bytes and digests. Raises BadShardList."""
+    path = folder / ELSEWHERE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        for name, entry in record["files"].items():
+            if "/" in name or not isinstance(entry["bytes"], int) or not isinstance(entry["sha256"], str):
+                raise TypeError(f"{name!r} is no plain name with bytes and sha256")
+        if not isinstance(record["home"], str):
+            raise TypeError("home is no place")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BadShardList(f"{path} is no list of shards ({error!r}); put it back, or make the result again") from error
+    return record

@@ -1,4 +1,9 @@
-"""Webdataset shards that are written whole or not at all, byte for byte the same every time, and checked on reading."""
+"""Webdataset shards that are written whole or not at all, byte for byte the same every time, and checked on reading.
+
+A shard may come from anywhere. Its members are therefore read by their own headers: plain files that lie inside the
+tar under the names that we give, nothing else. tarfile, and webdataset over it, would unpack compressed tars, follow
+links and fill sparse files, so that a few bytes could ask for any amount of memory.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +21,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.npy_file import read_npy
 from tasks.storage import Place, is_remote, local_copy, name_of, read_bytes, reading, size_of, write_bytes, writing
 from tasks.whole_files import file_sha256
 
@@ -93,10 +99,7 @@ def read_shard(path: Place, verify: bool = True) -> Iterator[dict[str, Any]]:
 def _indexed_samples(path: Place, copy: Path, index: ShardIndex) -> Iterator[dict[str, Any]]:
     keys = iter(index.keys)
     count = 0
-    for sample in _samples(copy):
-        refused = [name for name in sample if name.rsplit(".", 1)[-1] in _EXECUTABLE]
-        if refused:
-            raise BrokenShard(f"{path}: sample {sample['__key__']} holds {refused[0]!r}, which could run code; refused")
+    for sample in _samples(path, copy):
         if sample["__key__"] != next(keys, None):
             raise BrokenShard(f"{path}: sample {sample['__key__']!r} is not where the index has it; write it again")
         count += 1
@@ -108,12 +111,19 @@ def _indexed_samples(path: Place, copy: Path, index: ShardIndex) -> Iterator[dic
 def read_index(path: Place) -> ShardIndex:
     """The index beside a shard."""
     try:
-        record = json.loads(read_bytes(index_path(path)))
-        return ShardIndex(**{**record, "keys": tuple(record["keys"])})
+        return _index(json.loads(read_bytes(index_path(path))))
     except FileNotFoundError as error:
         raise BrokenShard(f"{path}: has no index {name_of(index_path(path))}: not finished; write it again") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BrokenShard(f"{index_path(path)}: not a shard's index ({error}); write the shard again") from error
+
+
+def _index(record: dict[str, Any]) -> ShardIndex:
+    """The index that a JSON object tells. Raises TypeError or KeyError where it tells none."""
+    index = ShardIndex(**{**record, "keys": tuple(record["keys"])})
+    if not all(isinstance(key, str) for key in index.keys) or (type(index.count), type(index.bytes)) != (int, int):
+        raise TypeError("expected keys that are texts, and whole numbers of samples and bytes")
+    return index
 
 
 def shard_is_whole(path: Place) -> bool:
@@ -137,19 +147,46 @@ def read_members(
     path: Place, extensions: Collection[str] | None = None, keys: Collection[str] | None = None
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Key and the named members (or all) of every sample (or of `keys` alone), in order, reading nothing but them."""
-    with reading(path) as file, tarfile.open(fileobj=file) as tar:
-        for key, entries in groupby(tar, key=lambda entry: entry.name.split(".", 1)[0]):
+    with reading(path) as file:
+        for key, entries in groupby(_entries(path, file), key=lambda entry: entry.name.split(".", 1)[0]):
             members = {entry.name.split(".", 1)[-1]: entry for entry in entries}
             wanted = [name for name in members if extensions is None or name in extensions]
             if wanted and (keys is None or key in keys):
-                yield key, {name: _content(tar, members[name]) for name in wanted}
+                yield key, {name: _content(file, members[name]) for name in wanted}
 
 
-def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
-    member = tar.extractfile(entry)
-    if member is None:
-        raise BrokenShard(f"{entry.name} is no plain file, and a shard holds nothing else")
-    return member.read()
+def _entries(path: Place, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    """The members in order, each a plain file of a shard's kind that lies inside the tar. Raises BrokenShard."""
+    size, start = file.seek(0, io.SEEK_END), 0
+    while True:
+        file.seek(start)
+        header = file.read(tarfile.BLOCKSIZE)
+        if header == bytes(tarfile.BLOCKSIZE):  # the end of a tar
+            return
+        try:
+            entry = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+        except (tarfile.TarError, ValueError) as error:
+            raise BrokenShard(f"{path}: no member of a tar at byte {start} ({error}); write the shard again") from error
+        entry.offset_data = start + tarfile.BLOCKSIZE
+        _check_entry(path, entry, there=size - entry.offset_data)
+        yield entry
+        start = entry.offset_data + -(-entry.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+
+
+def _check_entry(path: Place, entry: tarfile.TarInfo, *, there: int) -> None:
+    """Raise BrokenShard for a member that no shard of ours holds."""
+    key, _, name = entry.name.partition(".")
+    if name.rsplit(".", 1)[-1] in _EXECUTABLE:
+        raise BrokenShard(f"{path}: sample {key} holds {name!r}, which could run code; refused")
+    if entry.type != tarfile.REGTYPE or not _KEY.fullmatch(key) or not _EXTENSION.fullmatch(name):
+        raise BrokenShard(f"{path}: {entry.name!r} is no plain file called <key>.<name>; a shard holds nothing else")
+    if not 0 <= entry.size <= there:
+        raise BrokenShard(f"{path}: {entry.name} claims {entry.size} bytes, {there} are there; write the shard again")
+
+
+def _content(file: BinaryIO, entry: tarfile.TarInfo) -> bytes:
+    file.seek(entry.offset_data)
+    return file.read(entry.size)
 
 
 def index_path(path: Place) -> str:
@@ -165,9 +202,8 @@ def npy_bytes(array: NDArray[Any]) -> bytes:
 
 
 def load_npy(data: bytes) -> NDArray[Any]:
-    """The array of a .npy member; pickled objects are refused."""
-    array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
-    return array
+    """The array of a .npy member. Raises ValueError for pickled objects, and for less than its header promises."""
+    return read_npy(io.BytesIO(data), "a .npy member")
 
 
 def json_bytes(record: Mapping[str, Any]) -> bytes:
@@ -191,12 +227,21 @@ def _add(tar: tarfile.TarFile, sample: Sample, earlier: Collection[str]) -> None
         tar.addfile(member, io.BytesIO(data))
 
 
-def _samples(path: Path) -> Iterator[dict[str, Any]]:
+def _samples(path: Place, copy: Path) -> Iterator[dict[str, Any]]:
+    """The members grouped as webdataset groups them."""
     # Imported here: webdataset pulls in torch, and most users of this module only write.
-    from webdataset.tariterators import group_by_keys, tar_file_expander
+    from webdataset.tariterators import group_by_keys
 
-    with path.open("rb") as stream:
-        yield from group_by_keys(tar_file_expander([{"url": str(path), "stream": stream}]))
+    with copy.open("rb") as file:
+        members = (
+            {"fname": entry.name, "data": _content(file, entry), "__url__": str(path)} for entry in _entries(path, file)
+        )
+        try:
+            yield from group_by_keys(members)
+        except BrokenShard:
+            raise
+        except ValueError as error:  # webdataset's, of a name that a sample has twice
+            raise BrokenShard(f"{path}: {error.args[0]}; write the shard again") from error
 
 
 def check_size(path: Place, index: ShardIndex) -> None:

@@ -23,11 +23,15 @@ from typing import Any
 from tasks.artifact import Artifact
 from tasks.code_digest import code_behind
 from tasks.runtime import Runtime, code_version, package_versions
-from tasks.shard_folder import ELSEWHERE, files_elsewhere, remove_elsewhere, remove_files, sizes_elsewhere
+from tasks.shard_folder import ELSEWHERE, BadShardList, files_elsewhere, remove_elsewhere, remove_files, sizes_elsewhere
 from tasks.step import Step
 from tasks.whole_files import file_sha256, write_whole
 
 RECORD = "record.json"
+
+
+class BadRecord(ValueError):
+    """A record that is damaged; its result is no finished one."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,12 @@ class Store:
     def records(self, stage: str | None = None) -> Iterator[dict[str, Any]]:
         """The records of all finished results, by stage and key; one that cannot be read is no finished result."""
         for path in sorted(self.root.glob(f"{stage or '*'}/[!.]*/{RECORD}")):
-            with suppress(ValueError):
-                yield json.loads(path.read_text(encoding="utf-8"))
+            with suppress(BadRecord):
+                yield _told(path.parent)
 
     def record(self, artifact: Artifact) -> dict[str, Any]:
         """The record of one finished result."""
-        return self._told(artifact.path)
+        return _told(artifact.path)
 
     def flaw(self, stage: str, key: str) -> str | None:
         """What is wrong with a result that has a directory; None where it is whole, or where there is none."""
@@ -71,7 +75,7 @@ class Store:
         doomed = home.with_name(f".removed-{key}-{os.getpid()}")
         with _locked(_lock(home)):
             home.rename(doomed)
-        remove_elsewhere(doomed)
+        remove_elsewhere(doomed, stage, key)
         shutil.rmtree(doomed)
 
     def begin_anew(self, step: Step) -> None:
@@ -89,7 +93,7 @@ class Store:
         home = self._home(stage, key)
         scratch = _scratch(home)
         with _locked(_lock(home)):
-            doomed = [name for name in self._told(home)["files"] if name.startswith(without)]
+            doomed = [name for name in _told(home)["files"] if name.startswith(without)]
             shutil.rmtree(scratch, ignore_errors=True)
             home.rename(scratch)
             (scratch / RECORD).unlink()
@@ -108,11 +112,8 @@ class Store:
     def _read(self, home: Path) -> Artifact | None:
         if _flaw(home):
             return None
-        record = self._told(home)
+        record = _told(home)
         return Artifact(stage=record["stage"], key=record["key"], location=str(home), digest=record["digest"])
-
-    def _told(self, home: Path) -> dict[str, Any]:
-        return json.loads((home / RECORD).read_text(encoding="utf-8"))
 
     def _make(self, step: Step, home: Path, runtime: Runtime) -> Artifact:
         scratch = _scratch(home)
@@ -169,18 +170,49 @@ def _write(path: Path, record: dict[str, Any]) -> None:
 
 def _flaw(home: Path) -> str | None:
     """What keeps a directory from being a result; None where it is one."""
-    sizes = sizes_elsewhere(home)  # a store that cannot be asked is an error, not a damaged result
     try:
-        record = json.loads((home / RECORD).read_text(encoding="utf-8"))
-        for name, entry in record["files"].items():
+        sizes = sizes_elsewhere(home)  # a store that cannot be asked is an error, not a damaged result
+    except BadShardList as error:
+        return str(error)
+    try:
+        for name, entry in _told(home)["files"].items():
             found = sizes[name] if name in sizes else (home / name).stat().st_size
             if found != entry["bytes"]:
                 return f"{name} has {found:,} bytes, not {entry['bytes']:,}"
     except FileNotFoundError as error:
         return f"{Path(error.filename).relative_to(home)} is gone"
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         return f"{RECORD} cannot be read: {error}"
     return None
+
+
+_FIELDS = {"key": str, "digest": str, "stage": str, "describe": str, "made_by": str, "finished": str, "version": int}
+_FIELDS |= {"identity": dict, "inputs": dict, "files": dict, "summary": dict}
+
+
+def _told(home: Path) -> dict[str, Any]:
+    """The record of a finished result. Raises BadRecord where it is damaged, FileNotFoundError where there is none."""
+    try:
+        record = json.loads((home / RECORD).read_text(encoding="utf-8"))
+        _check(record, key=home.name)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BadRecord(f"{home / RECORD} is damaged ({error!r}); run again, which makes the result again") from error
+    return record
+
+
+def _check(record: dict[str, Any], *, key: str) -> None:
+    """Raise ValueError, KeyError or TypeError for what is no record of that result: others may write to the folder."""
+    for name, kind in _FIELDS.items():
+        if not isinstance(record[name], kind):
+            raise TypeError(f"{name} is {record[name]!r:.60}")
+    if record["key"] != key:
+        raise ValueError(f"it is the record of {record['key']}")
+    for name, entry in record["files"].items():
+        if name.startswith("/") or ".." in name.split("/") or not isinstance(entry["bytes"], int):
+            raise ValueError(f"it names the file {name!r} with {entry!r:.60}")
+    for name, entry in record["inputs"].items():
+        if not isinstance(entry["digest"], str) or not isinstance(entry["key"], str | None):
+            raise TypeError(f"its input {name} is {entry!r:.60}")
 
 
 def _files(folder: Path) -> dict[str, dict[str, Any]]:

@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from metrics.table import Cell, ScoreTable
 from tasks.columns import Column, scored_columns
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 KEY_TAG = "stemwright.key"
 
 Log = Callable[[int, Mapping[str, float]], None]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,17 @@ class DataRun:
     files: Mapping[str, bytes]
 
 
+@dataclass(frozen=True, kw_only=True)
+class MissedTraining:
+    """A finished training as its run would have shown it; `figures` reads its telemetry, step by step."""
+
+    key: str
+    name: str
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    figures: Callable[[], Iterable[Mapping[str, float]]]
+
+
 def open_tracking(uri: str, artifact_root: str, name: str) -> Tracking:
     """The store with its experiments `<name>-data`, `-train` and `-eval`, created where missing.
 
@@ -91,21 +104,75 @@ def training_log(
 
     Steps that the run already holds are skipped, so a training that resumes from an earlier checkpoint draws one
     line. Values are buffered and written in batches; NaN and infinity are left out. The run ends as finished, failed
-    or, when interrupted, killed.
+    or, when interrupted, killed. The training goes on where MLflow does not (`Spared`).
     """
-    client = _client(tracking.uri)
-    run_id, last_step = _training_run(client, tracking.train_id, key, name=name, params=params, tags=tags)
-    buffer = _MetricBuffer(client, run_id, last_step)
+    spared = Spared(tracking.uri)
+    buffer = spared(partial(_training_buffer, tracking, key, name=name, params=params, tags=tags))
+    if buffer is None:
+        yield unheard
+        return
     status = "KILLED"
     try:
-        yield buffer.log
+        yield lambda step, values: spared(partial(buffer.log, step, values))
         status = "FINISHED"
     except Exception:
         status = "FAILED"
         raise
     finally:
-        buffer.flush()
-        client.set_terminated(run_id, status=status)
+        spared(partial(buffer.end, status))
+
+
+def unheard(step: int, values: Mapping[str, float]) -> None:
+    """The log of a training that nobody listens to."""
+
+
+class Spared:
+    """Calls of MLflow until one fails, because its server is gone or its database locked; those after it do nothing.
+
+    That costs one warning and no run: all figures are in results, and `publish_missed` and `publish_evaluations` bring
+    what MLflow lacks at the end of any later run.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri, self._is_gone = uri, False
+
+    def __call__(self, call: Callable[[], Result]) -> Result | None:
+        if self._is_gone:
+            return None
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            return call()
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            self._is_gone = True
+            reason = " ".join(str(error).split())[:200]
+            logging.getLogger("stemwright").warning(
+                "MLflow at %s does not answer: this goes on without it, and the next stemwright reproduce brings "
+                "what it misses (%s)",
+                self._uri,
+                reason,
+            )
+            return None
+
+
+def publish_missed(tracking: Tracking, training: MissedTraining) -> None:
+    """The figures of a finished training into its run, where MLflow was gone when they came."""
+    found = _runs_of(_client(tracking.uri), tracking.train_id, training.key)
+    if found and found[0].info.status == "FINISHED":
+        return
+    buffer = _training_buffer(tracking, training.key, name=training.name, params=training.params, tags=training.tags)
+    for told in training.figures():
+        buffer.log(int(told["step"]), {name: value for name, value in told.items() if name != "step"})
+    buffer.end("FINISHED")
+
+
+def _training_buffer(
+    tracking: Tracking, key: str, *, name: str, params: Mapping[str, str], tags: Mapping[str, str]
+) -> _MetricBuffer:
+    client = _client(tracking.uri)
+    run_id, last_step = _training_run(client, tracking.train_id, key, name=name, params=params, tags=tags)
+    return _MetricBuffer(client, run_id, last_step)
 
 
 def log_training_files(tracking: Tracking, key: str, files: Mapping[str, bytes]) -> None:
@@ -168,6 +235,10 @@ class _MetricBuffer:
         _log_in_batches(self._client, self._run_id, self._values)
         self._values = []
         self._flushed_s = time.monotonic()
+
+    def end(self, status: str) -> None:
+        self.flush()
+        self._client.set_terminated(self._run_id, status=status)
 
 
 @dataclass(frozen=True)
@@ -266,10 +337,12 @@ def _client(uri: str) -> MlflowClient:
     # Before the import, which is where MLflow decides about them; its schema messages would drown ours.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 7 take minutes a call, where a server is gone
     from mlflow import MlflowClient
 
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("mlflow.store.db.utils", "urllib3.connectionpool"):  # with traces, what the exception says as well
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     return MlflowClient(tracking_uri=uri)
 
 

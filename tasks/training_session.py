@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tasks.progress import Progress
 from tasks.runtime import Runtime, code_version
 from tasks.step import Step
 from tasks.telemetry_file import TelemetryFile
-from tasks.tracking import log_training_files, open_tracking, training_log
+from tasks.tracking import Spared, Tracking, log_training_files, open_tracking, training_log, unheard
 from tasks.whole_files import write_whole
 
 Log = Callable[[int, Mapping[str, float]], None]
@@ -68,21 +68,18 @@ def training_session(
 def helping_session(runtime: Runtime) -> Iterator[dict[str, Any]]:
     """The loop's arguments for the processes that help the first one, which alone resumes, saves and tells."""
     with asked_to_stop() as stop:
-        yield {"log": _unheard, "log_every": runtime.log_every, "stop": stop}
-
-
-def _unheard(at: int, values: Mapping[str, float]) -> None:
-    """The log of a helper."""
+        yield {"log": unheard, "log_every": runtime.log_every, "stop": stop}
 
 
 def _track_files(step: Step, runtime: Runtime, files: Mapping[str, bytes]) -> None:
-    tracking = open_tracking(runtime.tracking_uri, runtime.mlflow_artifacts, runtime.experiment)
-    log_training_files(tracking, step.key(), files)
+    Spared(runtime.tracking_uri)(lambda: log_training_files(_opened(runtime), step.key(), files))
 
 
 def _tracked(step: Step, runtime: Runtime) -> AbstractContextManager[Log]:
-    """The MLflow run of this training: a resumed one continues its own."""
-    tracking = open_tracking(runtime.tracking_uri, runtime.mlflow_artifacts, runtime.experiment)
+    """The MLflow run of this training: a resumed one continues its own, and one that MLflow misses is brought later."""
+    tracking = Spared(runtime.tracking_uri)(partial(_opened, runtime))
+    if tracking is None:
+        return nullcontext(unheard)
     code = code_version()
     return training_log(
         tracking,
@@ -91,3 +88,7 @@ def _tracked(step: Step, runtime: Runtime) -> AbstractContextManager[Log]:
         params={"stage": step.stage, "device": runtime.device},
         tags={"git.commit": str(code["commit"]), "git.dirty": str(code["dirty"])},
     )
+
+
+def _opened(runtime: Runtime) -> Tracking:
+    return open_tracking(runtime.tracking_uri, runtime.mlflow_artifacts, runtime.experiment)

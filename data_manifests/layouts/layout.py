@@ -22,6 +22,9 @@ MIX_REASON = "a mix of the whole song"
 DEEPEST_YAML = 20
 """Levels of a YAML file; those of the corpora have 5."""
 
+LARGEST_YAML = 1_000_000
+"""Values of a YAML file, aliases counted as what they stand for."""
+
 
 class Reader(Protocol):
     """The hands of whoever owns the files: paths are relative to the corpus root, with forward slashes."""
@@ -158,14 +161,37 @@ def _parsed(reader: Reader, path: str, parse: Callable[[str], Any]) -> Any:
 
 
 def _load_yaml(text: str) -> Any:
-    """What the YAML says; refused before it is built if it is nested too deeply, for the C loader would crash."""
+    """What the YAML says; refused before it is built if it is nested too deeply or its aliases make it too large."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast as the other
-    depth = 0
-    for event in yaml.parse(text, Loader=loader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST_YAML:
-            raise ValueError(f"nested more than {DEEPEST_YAML} deep")
+    _check_yaml(yaml.parse(text, Loader=loader))
     return yaml.load(text, Loader=loader)
+
+
+def _check_yaml(events: Iterable[yaml.Event]) -> None:
+    """Raise ValueError for a depth that would crash the C loader, and for aliases of aliases: the billion laughs."""
+    sizes: dict[str | None, int] = {}
+    within: list[tuple[str | None, int]] = []  # of every open collection: its anchor, and its values so far
+    for event in events:
+        match event:
+            case yaml.CollectionStartEvent():
+                within.append((event.anchor, 1))
+                if len(within) > DEEPEST_YAML:
+                    raise ValueError(f"nested more than {DEEPEST_YAML} deep")
+                continue
+            case yaml.CollectionEndEvent():
+                anchor, size = within.pop()
+            case yaml.ScalarEvent() | yaml.AliasEvent():
+                anchor = event.anchor
+                size = sizes.get(anchor, 1) if isinstance(event, yaml.AliasEvent) else 1
+            case _:
+                continue
+        if anchor:
+            sizes[anchor] = size
+        if size > LARGEST_YAML:
+            raise ValueError(f"more than {LARGEST_YAML} values")
+        if within:
+            outer, count = within.pop()
+            within.append((outer, count + size))
 
 
 def _an_object(path: str, record: Any) -> dict[Any, Any]:

@@ -185,7 +185,7 @@ def _mean(numbers: Sequence[float]) -> float:
 def _gain_db(path: str, mixing: Mapping[Any, Any], key: object) -> float:
     """The level of stem S01 in the mix; 0 dB where none is known, minus infinity for a stem left out."""
     digits = re.sub(r"\D", "", str(key))
-    value = mixing.get(int(digits)) if digits else None
+    value = mixing.get(int(digits)) if 0 < len(digits) < 5 else None
     if value is None:
         return 0.0
     number = _number(path, value)
@@ -193,8 +193,8 @@ def _gain_db(path: str, mixing: Mapping[Any, Any], key: object) -> float:
 
 
 def _number(path: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0.0:
-        raise BadMetadata(f"{path}: a mixing coefficient is {value!r}; expected a number that is not negative")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1e6:
+        raise BadMetadata(f"{path}: a mixing coefficient is {value!r:.60}; expected a number that is not negative")
     return float(value)
 
 

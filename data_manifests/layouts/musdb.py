@@ -14,6 +14,7 @@ from data_manifests.layouts.groups import artist_group, artist_of
 from data_manifests.layouts.layout import (
     BLEED,
     MIX_REASON,
+    BadMetadata,
     Layout,
     Reader,
     listing_of,
@@ -90,7 +91,7 @@ def _listing(
     left_out: Mapping[str, str],
 ) -> Listing:
     tracklists = [path for path in visible(files) if path.rpartition("/")[2] == "tracklist.csv"]
-    known = {song: entry for path in tracklists for song, entry in _tracklist(read_text(reader, path))}
+    known = {song: entry for path in tracklists for song, entry in _tracklist(path, read_text(reader, path))}
     tracks = [_track(name, song, stems, known) for song, stems in songs.items()]
     return listing_of(name, files, tracks, left_out, metadata=tracklists)
 
@@ -125,9 +126,13 @@ def _stem(title: str, name: str, file: ListedFile) -> ListedStem:
     )
 
 
-def _tracklist(text: str) -> Iterator[tuple[str, _Entry]]:
+def _tracklist(path: str, text: str) -> Iterator[tuple[str, _Entry]]:
     """Song -> genre and licence, from MUSDB's tracklist.csv; rows without a track name say nothing."""
-    for row in csv.DictReader(io.StringIO(text.lstrip("\ufeff").replace("\0", ""))):
+    try:
+        rows = list(csv.DictReader(io.StringIO(text.lstrip("\ufeff").replace("\0", ""))))
+    except csv.Error as error:
+        raise BadMetadata(f"{path}: no table ({error}); correct or restore it") from error
+    for row in rows:
         genre, licence = (row.get("Genre") or "").strip().lower(), (row.get("License") or "").strip()
         if song := (row.get("Track Name") or "").strip():
             yield song, _Entry(tags=(genre,) if genre else (), licence=licence or RESTRICTED)

@@ -71,6 +71,11 @@ def _names(contents: bytes) -> tuple[str, ...]:
         names = tuple(stem["name"] for stem in record["stems"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadStemFile(f"its stem atom is no JSON list of named stems ({type(error).__name__}: {error})") from error
-    if not names or not all(isinstance(name, str) for name in names):
+    if not names or not all(isinstance(name, str) and _is_text(name) for name in names):
         raise BadStemFile(f"its stem atom names the stems {names!r}; expected texts")
     return names
+
+
+def _is_text(name: str) -> bool:
+    """False for half a surrogate pair, which JSON can tell and no file can hold."""
+    return not any(0xD800 <= ord(letter) < 0xE000 for letter in name)
