@@ -1,40 +1,38 @@
 """What a Prefect server offers of the study: prepare, train an arm, evaluate an arm, reproduce, and a nightly one.
 
-Written here once and registered by code: `stemwright deploy` (for workers) and `stemwright serve` (in the foreground)
-share it, and a workspace's place and addresses are known only when one of them is typed. A `prefect.yaml` would say
-it all a second time.
+`prefect.yaml` declares them. `stemwright deploy` (for workers) and `stemwright serve` (in the foreground) fill in what
+is known only when one of them is typed: the request, with the workspace's place and the addresses of servers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prefect import Flow, get_client, serve
+import yaml
+from prefect import get_client, serve
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectAlreadyExists
+from prefect.flows import load_flow_from_entrypoint
 from prefect.runner.storage import LocalStorage
 from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
 from prefect.workers.process import ProcessWorker
 
 from flows.lost_runs import watch_for_lost_runs
-from flows.pipeline import evaluate_arm, prepare, reproduce, train_arm
 from flows.request import StudyRequest
 from tasks.servers import RUN_SETTINGS
 
-ON_DEMAND, NIGHTLY = "on-demand", "nightly"
-TAGS = ["stemwright"]
+DECLARED = Path(__file__).parent.parent / "prefect.yaml"
 
 
 class Night(NamedTuple):
-    """When the nightly run starts."""
+    """When the nightly run starts; None: as declared."""
 
-    cron: str
-    timezone: str
+    cron: str | None = None
+    timezone: str | None = None
 
 
 class Place(NamedTuple):
@@ -69,43 +67,27 @@ def serve_here(request: StudyRequest, night: Night) -> None:
 
 
 def deployments(request: StudyRequest, night: Night) -> list[RunnerDeployment]:
-    """The deployments of this request. Two runs of one would share what they build, but slow each other down."""
-    asked = {"request": request.model_dump(mode="json", exclude_defaults=True)}
-    nightly = {"request": {**asked["request"], "refresh": True}}  # what was made by code that has changed is made again
-    waiting, skipped = ConcurrencyLimitStrategy.ENQUEUE, ConcurrencyLimitStrategy.CANCEL_NEW
-    return [
-        _deployment(prepare, ON_DEMAND, asked, waiting, "Windows, the CLAP and the embeddings that every arm shares."),
-        _deployment(train_arm, ON_DEMAND, asked, waiting, "One arm's codec, denoiser and bridge."),
-        _deployment(evaluate_arm, ON_DEMAND, asked, waiting, "One arm's rows of the table, trained where needed."),
-        _deployment(reproduce, ON_DEMAND, asked, waiting, "The whole study: every arm, the bounds and the report."),
-        _deployment(
-            reproduce,
-            NIGHTLY,
-            nightly,
-            skipped,
-            "Every night: what has changed since the last report, in recordings, recipes or code, is made and scored "
-            "again. A night is left out while the one before is still running.",
-            schedule=Cron(night.cron, timezone=night.timezone),
-        ),
+    """The declared deployments of this request. Raises FileNotFoundError where they are not declared."""
+    if not DECLARED.exists():
+        raise FileNotFoundError(f"{DECLARED} is not there; install Stemwright from its checkout, which holds it")
+    declared = yaml.safe_load(DECLARED.read_text(encoding="utf-8"))["deployments"]
+    asked = request.model_dump(mode="json", exclude_defaults=True)
+    return [_deployment(told, asked, night) for told in declared]
+
+
+def _deployment(told: dict[str, Any], asked: dict[str, Any], night: Night) -> RunnerDeployment:
+    schedules = [
+        Cron(night.cron or planned["cron"], timezone=night.timezone or planned["timezone"])
+        for planned in told.get("schedules", ())
     ]
-
-
-def _deployment(
-    flow: Flow[..., Any],
-    name: str,
-    parameters: Mapping[str, Any],
-    collision: ConcurrencyLimitStrategy,
-    description: str,
-    schedule: Any = None,
-) -> RunnerDeployment:
     return RunnerDeployment.from_flow(
-        flow,
-        name,
-        description=description,
-        tags=TAGS,
-        parameters=dict(parameters),
-        schedule=schedule,
-        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=collision),
+        load_flow_from_entrypoint(told["entrypoint"]),
+        told["name"],
+        description=told["description"],
+        tags=told["tags"],
+        parameters={"request": asked | told["parameters"]["request"]},
+        schedules=schedules,
+        concurrency_limit=ConcurrencyLimitConfig(**told["concurrency_limit"]),
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
 

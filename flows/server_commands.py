@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from flows.request import StudyRequest
     from tasks.servers import Servers
 
-CronOption = Annotated[str, typer.Option("--cron", help="When the nightly run starts.")]
-Timezone = Annotated[str, typer.Option(help="The time zone of --cron, such as Europe/Paris.")]
+CronOption = Annotated[str | None, typer.Option("--cron", help="When the nightly run starts; else as in prefect.yaml.")]
+Timezone = Annotated[str | None, typer.Option(help="The time zone of the nightly run, such as Europe/Paris.")]
 Pool = Annotated[str, typer.Option(help="The Prefect work pool whose workers run them; made where it is missing.")]
 
 
@@ -84,8 +84,8 @@ def deploy(
     dask_scheduler: Scheduler = None,
     mlflow_uri: Tracking = None,
     pool: Pool = "stemwright",
-    cron: CronOption = "0 3 * * *",
-    timezone: Timezone = "UTC",
+    cron: CronOption = None,
+    timezone: Timezone = None,
 ) -> None:
     """Register the deployments at PREFECT_API_URL, or at the server that `up` started; runs take these options."""
     run(
@@ -105,7 +105,7 @@ def deploy(
     )
 
 
-def _deploy(request: StudyRequest, pool: str, cron: str, timezone: str) -> int:
+def _deploy(request: StudyRequest, pool: str, cron: str | None, timezone: str | None) -> int:
     from tasks.servers import ServerError, check_prefect, running_servers
 
     servers = running_servers(Path(request.workspace))
@@ -136,8 +136,8 @@ def serve(
     device: Device = "auto",
     dask_scheduler: Scheduler = None,
     mlflow_uri: Tracking = None,
-    cron: CronOption = "0 3 * * *",
-    timezone: Timezone = "UTC",
+    cron: CronOption = None,
+    timezone: Timezone = None,
 ) -> None:
     """Register the deployments and run them from here until Ctrl-C; without PREFECT_API_URL with servers of its own."""
     run(
@@ -157,7 +157,7 @@ def serve(
     )
 
 
-def _serve(request: StudyRequest, cron: str, timezone: str) -> int:
+def _serve(request: StudyRequest, cron: str | None, timezone: str | None) -> int:
     from tasks.servers import MLFLOW, PREFECT, WORKER, check_prefect, running_servers, start, stop
 
     workspace, api = Path(request.workspace), os.environ.get("PREFECT_API_URL")
@@ -175,7 +175,7 @@ def _serve(request: StudyRequest, cron: str, timezone: str) -> int:
             stop(workspace)
 
 
-def _serve_here(request: StudyRequest, cron: str, timezone: str) -> int:
+def _serve_here(request: StudyRequest, cron: str | None, timezone: str | None) -> int:
     from flows.deployments import Night, serve_here
 
     print(f"serving at {os.environ['PREFECT_API_URL']} until Ctrl-C; MLflow: {request.mlflow_uri or 'the workspace'}")

@@ -362,7 +362,7 @@ def bad_inputs(place: Path) -> dict[str, tuple[str, ...]]:
         "expected (embeddings, width)": ("--candidates", "flat.npy", *embedded),
         "expected float16": ("--candidates", "words.npy", *embedded),
         "row 0 holds NaN": ("--candidates", "nan.npy", *embedded),
-        "is no array of numbers": ("--candidates", "torn.npy", *embedded),
+        "is no whole array of numbers": ("--candidates", "torn.npy", *embedded),
         "there is no such file": ("--candidates", "gone.npy", *embedded),
         "names 'a' twice": ("--candidates", "same.parquet", *embedded),
         "expected id and one column": ("--candidates", "nameless.parquet", *embedded),
