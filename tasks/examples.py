@@ -1,4 +1,4 @@
-"""A few candidates to listen to: with their context, the mixture, and the stem that really belongs there."""
+"""A few candidates to listen to: with their context and the stem that really belongs there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.audio import decode_flac, mp3_bytes
 from tasks.item_scores import item_scores
 from tasks.judge import answered_shards, answers, candidate_audio
 from tasks.judged_row import JudgedRow
-from tasks.page import Example
+from tasks.page_examples import Example
 from tasks.shards import read_index
 
 HEARD_SAMPLES = 480_000
@@ -76,9 +76,9 @@ def _example(row: JudgedRow, place: str, score: str, candidate: dict[str, Any], 
         )
     )
     given = "ctx" in row.inputs.split(",")
-    heard = [made_SN, real_SN, *([context_SN, context_SN + made_SN] if given else [])]
+    heard = [made_SN, real_SN, *([context_SN] if given else [])]
     with ThreadPoolExecutor() as pool:  # libsndfile encodes outside of Python's lock
-        candidate_mp3, real_mp3, *given_mp3 = pool.map(_mp3, heard)
+        candidate_mp3, real_mp3, *context_mp3 = pool.map(_mp3, heard)
     return Example(
         arm=row.arm,
         inputs=row.inputs,
@@ -90,8 +90,7 @@ def _example(row: JudgedRow, place: str, score: str, candidate: dict[str, Any], 
         context_SN=context_SN if given else None,
         candidate_SN=made_SN,
         real_SN=real_SN,
-        context_mp3=given_mp3[0] if given else None,
-        mixture_mp3=given_mp3[1] if given else None,
+        context_mp3=context_mp3[0] if given else None,
         candidate_mp3=candidate_mp3,
         real_mp3=real_mp3,
     )

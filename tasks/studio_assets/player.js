@@ -1,0 +1,204 @@
+"use strict";
+/* Clips that belong together, heard together to the sample: each with its waveform, solo, mute and level.
+
+wavesurfer.js draws the waveforms and is clicked on, but does not play: its players start each when it is ready, and
+drift. Here all clips are sources of one AudioContext that start at one time of its clock, and only gains change. */
+
+function make(tag, properties = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.includes("-")) made.setAttribute(name, value); else made[name] = value;
+  }
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+const clockTime = (seconds) => Math.floor(seconds / 60) + ":" + (seconds % 60).toFixed(1).padStart(4, "0");
+
+class Mixer {
+  static playing = null;  // the one mixer of the page that is heard
+  static #sound = null;
+
+  /** The page's one AudioContext, and an analyser of all that is heard. */
+  static sound() {
+    if (!Mixer.#sound) {
+      const context = new AudioContext({ sampleRate: 48000 });
+      const analyser = new AnalyserNode(context);
+      const master = new GainNode(context, { gain: 0.7 });  // two full clips together clip seldom
+      master.connect(analyser).connect(context.destination);
+      Mixer.#sound = { context, analyser, master };
+    }
+    return Mixer.#sound;
+  }
+
+  /** Tracks are {name, data, gain, muted, choice, note, links}: `data` promises the bytes of a clip, `gain` makes it as
+  loud as its neighbours, and of the `choice` ones a click on the name leaves only that one heard. */
+  constructor(tracks) {
+    this.at = 0;
+    this.duration = 0;
+    this.sources = [];
+    this.tracks = tracks.map((track) => ({ gain: 1, muted: false, solo: false, level: 0, ...track }));
+    this.button = make("button", { textContent: "Play", disabled: true, onclick: () => this.toggle() });
+    this.slider = make("input", { type: "range", min: 0, step: 0.01, value: 0, "aria-label": "Position",
+      oninput: () => this.seek(Number(this.slider.value)) });
+    this.clock = make("span", { className: "clock soft", textContent: "loading …" });
+    this.element = make("div", { className: "mixer", role: "group", "aria-label": "Player" },
+      make("div", { className: "transport" }, this.button, this.slider, this.clock),
+      ...this.tracks.map((track) => this.#row(track)));
+    this.#balance();
+    this.scheme = matchMedia("(prefers-color-scheme: dark)");
+    this.recolour = () => this.tracks.forEach((track) => track.wave?.setOptions(this.#colours()));
+  }
+
+  /** Decode and draw; the page shows the mixer before. */
+  async load() {
+    const { context, master } = Mixer.sound();
+    try {
+      await Promise.all(this.tracks.map(async (track) => {
+        track.buffer = await context.decodeAudioData(await track.data());
+      }));
+    } catch (error) {
+      this.clock.textContent = "a clip cannot be played: " + error.message;
+      return;
+    }
+    this.duration = Math.max(...this.tracks.map((track) => track.buffer.duration));
+    for (const track of this.tracks) {
+      track.node = new GainNode(context, { gain: 0 });
+      track.node.connect(master);
+      const peaks = Array.from({ length: track.buffer.numberOfChannels }, (_, channel) => track.buffer.getChannelData(channel));
+      track.wave = WaveSurfer.create({ container: track.canvas, peaks, duration: track.buffer.duration, height: 56,
+        dragToSeek: true, hideScrollbar: true, cursorWidth: 1, ...this.#colours() });
+      track.wave.on("interaction", (seconds) => this.seek(seconds));
+    }
+    this.scheme.addEventListener("change", this.recolour);
+    this.slider.max = this.duration;
+    this.button.disabled = false;
+    this.#balance();
+    this.#show();
+  }
+
+  toggle() { if (this.sources.length) this.pause(); else this.play(); }
+
+  async play() {
+    const { context } = Mixer.sound();
+    await context.resume();
+    if (Mixer.playing !== this) Mixer.playing?.pause();
+    Mixer.playing = this;
+    if (this.at >= this.duration - 0.01) this.at = 0;
+    this.#start();
+    this.button.textContent = "Pause";
+    this.#tick();
+  }
+
+  pause() {
+    this.at = this.time();
+    this.#stop();
+    this.button.textContent = "Play";
+    this.#show();
+  }
+
+  seek(seconds) {
+    this.at = Math.min(Math.max(seconds, 0), this.duration);
+    if (this.sources.length) { this.#stop(); this.#start(); }
+    this.#show();
+  }
+
+  /** Seconds from the beginning of the clips. */
+  time() {
+    if (!this.sources.length) return this.at;
+    return Math.min(Math.max(this.at, this.at + Mixer.sound().context.currentTime - this.startedAt), this.duration);
+  }
+
+  close() {
+    if (this.sources.length) this.pause();
+    this.scheme.removeEventListener("change", this.recolour);
+    for (const track of this.tracks) { track.wave?.destroy(); track.node?.disconnect(); }
+    this.element.remove();
+  }
+
+  heard(track) { return this.tracks.some((one) => one.solo) ? track.solo : !track.muted; }
+
+  #start() {
+    const { context } = Mixer.sound();
+    this.startedAt = context.currentTime + 0.03;  // far enough ahead that no source is late
+    this.sources = this.tracks.map((track) => {
+      const source = new AudioBufferSourceNode(context, { buffer: track.buffer });
+      source.connect(track.node);
+      source.start(this.startedAt, this.at);
+      return source;
+    });
+  }
+
+  #stop() {
+    for (const source of this.sources) { source.stop(); source.disconnect(); }
+    this.sources = [];
+  }
+
+  #tick() {
+    if (!this.sources.length) return;
+    this.#show();
+    if (this.time() >= this.duration) { this.pause(); this.seek(0); return; }
+    requestAnimationFrame(() => this.#tick());
+  }
+
+  #show() {
+    const seconds = this.time();
+    this.slider.value = seconds;
+    this.slider.setAttribute("aria-valuetext", clockTime(seconds));
+    this.clock.textContent = clockTime(seconds) + " / " + clockTime(this.duration);
+    for (const track of this.tracks) track.wave?.setTime(Math.min(seconds, track.buffer.duration));
+  }
+
+  #balance() {
+    for (const track of this.tracks) {
+      const heard = this.heard(track);
+      track.buttons.solo.setAttribute("aria-pressed", track.solo);
+      track.buttons.mute.setAttribute("aria-pressed", track.muted);
+      track.row.classList.toggle("silent", !heard);
+      const gain = heard ? track.gain * 10 ** (track.level / 20) : 0;
+      track.node?.gain.setTargetAtTime(gain, Mixer.sound().context.currentTime, 0.01);  // 10 ms: no click
+    }
+  }
+
+  #choose(chosen) {
+    for (const track of this.tracks) {
+      track.solo = false;
+      if (track.choice) track.muted = track !== chosen;
+    }
+    this.#balance();
+  }
+
+  #row(track) {
+    const press = (text, change) => make("button", { textContent: text, className: "small",
+      "aria-label": text + " " + track.name, onclick: () => { change(); this.#balance(); } });
+    track.buttons = {
+      solo: press("Solo", () => { track.solo = !track.solo; }),
+      mute: press("Mute", () => { track.muted = !track.muted; }),
+    };
+    const level = make("input", { type: "range", min: -40, max: 6, step: 1, value: 0, className: "level",
+      "aria-label": "Level of " + track.name, "aria-valuetext": "0 dB", title: "0 dB" });
+    level.oninput = () => {
+      track.level = Number(level.value);
+      level.title = track.level + " dB";
+      level.setAttribute("aria-valuetext", level.title);
+      this.#balance();
+    };
+    const name = track.choice
+      ? make("button", { textContent: track.name, className: "name", title: "Hear this one only, with the music",
+        onclick: () => this.#choose(track) })
+      : make("span", { textContent: track.name, className: "name" });
+    track.canvas = make("div", { className: "wave", "aria-hidden": "true" });
+    const links = (track.links ?? []).map(({ text, ...link }) => make("a", { textContent: text, ...link,
+      "aria-label": text + " of " + track.name }));
+    track.row = make("div", { className: "track", role: "group", "aria-label": track.name },
+      make("div", { className: "strip" }, name, track.buttons.solo, track.buttons.mute, level),
+      track.canvas,
+      track.note || links.length ? make("p", { className: "told soft" }, make("span", { textContent: track.note ?? "" }), ...links) : null);
+    return track.row;
+  }
+
+  #colours() {
+    const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+    return { waveColor: colour("--wave"), progressColor: colour("--accent"), cursorColor: colour("--ink") };
+  }
+}

@@ -1,0 +1,322 @@
+"""The studio's server: what it keeps, what it refuses, and that nothing is ever half there."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import socket
+import threading
+import time
+from io import BytesIO
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import uvicorn
+from fastapi.testclient import TestClient
+from tiny_arms import train_arm
+
+from models.accompanist import Accompanist
+from tasks import studio_desk, studio_history
+from tasks.export_model import export_model
+from tasks.studio import serve, studio
+from tasks.studio_history import History, file_name
+
+RATE_HZ = 48_000
+HERE = "http://127.0.0.1:8321"
+PATIENCE_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def player(tmp_path_factory):
+    torch.set_num_threads(1)
+    place = tmp_path_factory.mktemp("studio")
+    export_model(train_arm("+CLAP_beta", place / "workspace"), place / "model", scores=None)
+    return Accompanist.load(place / "model")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "history"
+
+
+@pytest.fixture
+def page(player, folder):
+    """A client that asks as the studio's own page does."""
+    with TestClient(studio(player, History(folder)), base_url=HERE, headers={"Origin": HERE}) as client:
+        yield client
+
+
+def noise(seconds=1.0):
+    file = BytesIO()
+    audio = 0.1 * np.random.default_rng(0).standard_normal((round(seconds * RATE_HZ), 2))
+    soundfile.write(file, audio, RATE_HZ, format="WAV")
+    return file.getvalue()
+
+
+def drop(page, data=None, name="song.wav"):
+    return page.post("/sounds", params={"name": name}, content=noise() if data is None else data)
+
+
+def play(page, **wanted):
+    answer = page.post("/playings", json={"variations": 1, "steps": 1} | wanted)
+    assert answer.status_code == 202, answer.text
+    return answer.json()["number"]
+
+
+def wait(page, number, state="done"):
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        told = {playing["number"]: playing for playing in page.get("/playings").json()}
+        if number in told and told[number]["state"] == state:
+            return told[number]
+        time.sleep(0.02)
+    raise AssertionError(f"{number} never became {state}: {told}")
+
+
+def everything(folder):
+    """Every file but the lock, by its path."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {"lock"}
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Playings stand still after their first word of progress until the event is set."""
+    go = threading.Event()
+
+    def slow(player, ask, out, told):
+        out.mkdir()
+        (out / "half.wav").write_bytes(b"half")
+        told("playing", 0.5)
+        assert go.wait(PATIENCE_S)
+        told("playing", 0.6)
+        shutil.rmtree(out)
+        return real(player, ask, out, told)
+
+    real = studio_desk.play_along
+    monkeypatch.setattr(studio_desk, "play_along", slow)
+    yield go
+    go.set()
+
+
+def test_a_playing_is_kept_with_its_scores_its_files_and_what_repeats_it(page, player, folder):
+    song, reference = drop(page).json(), drop(page, noise(0.7), "bass i like.wav").json()
+    assert song["name"] == "song.wav" and song["seconds"] == 1.0
+    asked = {"context": song["sound"], "reference": reference["sound"], "prompt": "warm bass", "seed": 7}
+    told = wait(page, play(page, **asked, variations=2, guide_clap=1.5))
+    assert told["asked"]["guide_clap"] == 1.5 and told["context"]["name"] == "song.wav"
+    stems = []
+    for variation in told["variations"]:
+        assert -1 <= variation["scores"]["prompt"] <= 1 and len(variation["scores"]["references"]) == 1
+        for part in ("stem", "mix"):
+            answer = page.get(f"/playings/{told['number']}/{variation[part]}")
+            assert f"{told['number']}-{variation[part]}" in answer.headers["content-disposition"]
+            audio, rate_hz = soundfile.read(BytesIO(answer.content))
+            assert audio.shape == (RATE_HZ, 2) and rate_hz == RATE_HZ
+            stems.append(answer.content)
+    again = wait(page, play(page, **told["asked"]))
+    for variation, number in ((variation, place) for place, variation in enumerate(again["variations"])):
+        assert page.get(f"/playings/{again['number']}/{variation['stem']}").content == stems[2 * number]
+
+
+def test_what_was_played_is_there_when_the_studio_is_started_again(player, folder):
+    for expected in (0, 1):
+        with TestClient(studio(player, History(folder)), base_url=HERE, headers={"Origin": HERE}) as page:
+            assert len(page.get("/playings").json()) == expected
+            if not expected:
+                number = play(page, context=drop(page).json()["sound"])
+                wait(page, number)
+                drop(page, noise(0.6), "never played with.wav")
+            else:
+                assert page.get("/playings").json()[0]["number"] == number
+                assert "never played with.wav" not in str(everything(folder))
+
+
+def test_a_second_playing_waits_for_the_first_and_can_be_stopped(page, held, folder):
+    first, second, third = (play(page, seed=seed) for seed in range(3))
+    wait(page, first, "playing")
+    states = [playing["state"] for playing in page.get("/playings").json()]
+    assert states == ["waiting", "waiting", "playing"]
+    assert page.delete(f"/playings/{second}").status_code == 204
+    held.set()
+    wait(page, third)
+    assert {playing["number"] for playing in page.get("/playings").json()} == {first, third}
+
+
+def test_too_many_that_wait_are_refused_in_words(page, held):
+    wait(page, play(page), "playing")
+    for _ in range(studio_desk.MOST_WAITING):
+        play(page)
+    answer = page.post("/playings", json={})
+    assert answer.status_code == 429 and "8 playings wait already" in answer.json()["detail"]
+
+
+def test_stopping_in_the_middle_leaves_nothing_behind(page, held, folder):
+    number = play(page)
+    wait(page, number, "playing")
+    assert any("half.wav" in name for name in everything(folder))
+    page.delete(f"/playings/{number}")
+    held.set()
+    until = time.monotonic() + PATIENCE_S
+    while everything(folder) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert everything(folder) == set() and page.get("/playings").json() == []
+
+
+def test_a_studio_that_was_killed_in_the_middle_leaves_nothing_behind(folder):
+    half = folder / "scratch" / "ab" / "made"
+    half.mkdir(parents=True)
+    (half / "variation-1.wav").write_bytes(b"half")
+    history = History(folder)
+    assert everything(folder) == set() and history.playings() == []
+    with pytest.raises(ValueError, match="kept by another studio that still runs"):
+        History(folder)
+
+
+def test_a_full_disk_is_said_and_nothing_is_kept(page, folder, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    sound = drop(page).json()["sound"]
+    before = everything(folder)
+    monkeypatch.setattr("tasks.play.wav_bytes", full)
+    failed = wait(page, play(page, context=sound), "failed")
+    assert failed["message"] == studio_desk.FULL_DISK
+    monkeypatch.setattr(studio_history, "write_flac", full)
+    answer = drop(page, noise(0.9))
+    assert answer.status_code == 507 and "the disk is full" in answer.json()["detail"]
+    assert everything(folder) == before
+    assert page.delete(f"/playings/{failed['number']}").status_code == 204
+    assert page.get("/playings").json() == []
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"la la la " * 99, "song.wav: Format not recognised"),
+        (b"", "song.wav: "),
+        (noise(0.2), "song.wav: the recording lasts 0.20 s; it may last from 0.5 s"),
+    ],
+    ids=["text", "empty", "0.2 s"],
+)
+def test_an_unreadable_file_gets_a_sentence_without_our_folders(page, folder, data, message):
+    answer = drop(page, data)
+    assert answer.status_code == 400 and answer.json()["detail"].startswith(message)
+    assert str(folder) not in answer.text and everything(folder) == set()
+
+
+def test_a_failed_playing_says_why_without_our_folders(page, folder):
+    silent = BytesIO()
+    soundfile.write(silent, np.zeros((RATE_HZ, 2)), RATE_HZ, format="WAV")
+    reference = drop(page, silent.getvalue(), "hush.wav").json()
+    assert reference["notes"] == ["the recording is silent"]
+    told = wait(page, play(page, reference=reference["sound"]), "failed")
+    assert told["message"].startswith("hush.wav: the reference is silent") and str(folder) not in told["message"]
+
+
+def test_an_upload_that_is_too_large_is_refused_as_it_comes(page, folder, monkeypatch):
+    monkeypatch.setattr("tasks.studio.LARGEST_UPLOAD_BYTES", 1 << 20)
+    answer = drop(page, b"0" * ((1 << 20) + 1))
+    assert answer.status_code == 413 and "more than 1 MB" in answer.json()["detail"]
+    assert everything(folder) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("../../etc/passwd", "passwd"),
+        ("C:\\music\\song.wav", "song.wav"),
+        ("..", "recording"),
+        ("", "recording"),
+        (".bashrc", "bashrc"),
+        ("a\0b\n<img src=x>.wav", "a_b__img src_x_.wav"),
+        ("Ünïcødé 歌.flac", "Ünïcødé 歌.flac"),
+        ("ä" * 300 + ".wav", "ä" * 50 + ".wav"),
+    ],
+)
+def test_a_hostile_name_becomes_only_a_name(page, folder, name, kept):
+    assert file_name(name) == kept
+    assert drop(page, name=name).json()["name"] == kept
+    assert all(path.startswith("sounds/") for path in everything(folder))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/playings/../lock",
+        "/playings/%2e%2e/lock",
+        "/playings/20260101-000000-abcdef/..%2f..%2flock",
+        "/sounds/..%2f..",
+        "/sounds/%2e%2e%2flock",
+        "/assets/..%2fstudio.py",
+        "/assets/../studio.py",
+    ],
+)
+def test_no_address_leads_out_of_the_history(page, address):
+    assert page.get(address).status_code == 404
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8321", "127.0.0.1.evil.example", ""])
+def test_another_host_name_is_refused_whatever_is_asked(page, host):
+    assert page.get("/playings", headers={"Host": host}).status_code == 400
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "https://127.0.0.1:8321"])
+def test_another_site_can_have_nothing_done(page, folder, origin):
+    for method, address in (("POST", "/playings"), ("POST", "/sounds?name=a.wav"), ("DELETE", "/playings/x")):
+        assert page.request(method, address, headers={"Origin": origin}, content=b"{}").status_code == 403
+    assert everything(folder) == set() and page.get("/playings").json() == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"variations": 99}, "variations: Input should be less than or equal to 8"),
+        ({"context": "0" * 64}, "not in the history, or not any more"),
+        ({"context": "../../lock"}, "context: String should match pattern"),
+        ({"out": "/tmp/x"}, "out: Extra inputs are not permitted"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_said(page, wanted, message):
+    answer = page.post("/playings", json=wanted)
+    assert answer.status_code in (404, 422) and message in answer.json()["detail"]
+
+
+def test_the_page_asks_no_other_host_for_anything(page):
+    answer = page.get("/")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    for asset in ("studio.css", "player.css", "player.js", "studio.js", "wavesurfer.min.js"):
+        assert page.get(f"/assets/{asset}").status_code == 200
+        assert asset in answer.text
+    assert "http://" not in answer.text and "https://" not in answer.text
+
+
+def test_a_page_that_is_closed_while_it_uploads_leaves_nothing_behind(player, folder, capfd):
+    server = uvicorn.Server(uvicorn.Config(studio(player, History(folder)), port=0, log_level="warning"))
+    running = threading.Thread(target=server.run)
+    running.start()
+    while not server.started:
+        time.sleep(0.02)
+    address = server.servers[0].sockets[0].getsockname()
+    own = f"127.0.0.1:{address[1]}"
+    with socket.create_connection(address) as page:
+        head = f"POST /sounds?name=a.wav HTTP/1.1\r\nHost: {own}\r\nOrigin: http://{own}\r\nContent-Length: 999\r\n\r\n"
+        page.sendall(head.encode() + b"RIFF")
+        until = time.monotonic() + PATIENCE_S
+        while not everything(folder) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert everything(folder)
+    while everything(folder) and time.monotonic() < until:
+        time.sleep(0.02)
+    server.should_exit = True
+    running.join()
+    assert everything(folder) == set() and "Traceback" not in capfd.readouterr().err
+
+
+def test_a_port_that_is_taken_is_said(player, folder):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(ValueError, match=r"cannot be had: .* give another one with --port"),
+    ):
+        serve(player, folder, taken.getsockname()[1], lambda address: None)
