@@ -9,6 +9,7 @@ from flows import graph
 from flows.request import StudyRequest
 from flows.scales import study_at
 from flows.session import Session
+from flows.status import inspected_with_report, settle_suspects
 from models.arms import ARMS, Arm, arm_named
 from tasks.artifact import Artifact, planned
 from tasks.recipes import dump_recipe
@@ -53,10 +54,16 @@ def plan_lines(request: StudyRequest) -> Iterator[str]:
 
 
 def standing_report(ready: Session) -> tuple[MakeReport, Artifact] | None:
-    """The finished report of a study of which every result is there; None where anything is to be built."""
-    store = Store(ready.runtime.root / "artifacts")
-    step = ready.report(_Planner(store).make)
-    report = store.find(step)
+    """The finished report of a study of which every result is there; None where anything is to be built.
+
+    Raises RequestError for suspect results that the request says nothing of.
+    """
+    inspector, step = inspected_with_report(ready)
+    if not inspector.complete:
+        return None
+    settled = settle_suspects(ready, inspector)
+    step = settled.told_by(step)
+    report = None if settled.removed else Store(ready.runtime.root / "artifacts").find(step)
     return (step, report) if report else None
 
 

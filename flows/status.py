@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from flows.request import RequestError, StudyRequest
 from flows.session import Session, session
 from tasks.inspection import Finding, Inspector, State
+from tasks.report import MakeReport
 from tasks.store import Store
 
 NAMED = 8  # suspect results that an error names
@@ -19,7 +22,7 @@ def status_lines(request: StudyRequest) -> Iterator[str]:
     """Every result of the study: its state, stage, key, size, age, name, and why it is not simply there."""
     findings = inspected(session(request)).findings()
     now = datetime.now(UTC)
-    yield f"{'':8} {'stage':14} {'key':8} {'size':>8} {'age':>5}  what, and why"
+    yield f"{'':8} {'stage':15} {'key':8} {'size':>8} {'age':>5}  what, and why"
     for finding in findings:
         yield status_line(finding, now)
     counts = Counter(finding.state for finding in findings)
@@ -29,9 +32,15 @@ def status_lines(request: StudyRequest) -> Iterator[str]:
 
 def inspected(ready: Session) -> Inspector:
     """A look at every result of the study, its report included."""
+    return inspected_with_report(ready)[0]
+
+
+def inspected_with_report(ready: Session) -> tuple[Inspector, MakeReport]:
+    """The same, and the report as it stands or is to be made."""
     inspector = Inspector(Store(ready.runtime.root / "artifacts"))
-    inspector.make(ready.report(inspector.make))
-    return inspector
+    report = ready.report(inspector.make)
+    inspector.make(report)
+    return inspector, report
 
 
 def status_line(finding: Finding, now: datetime) -> str:
@@ -40,7 +49,7 @@ def status_line(finding: Finding, now: datetime) -> str:
     record = there if there and there["key"] == finding.key else None
     size, age = (size_text(finding.bytes), age_text(record["finished"], now)) if record else ("-", "-")
     why = f"{finding.describe}: {finding.why}" if finding.why else finding.describe
-    return f"{finding.state.value:8} {finding.stage:14} {(finding.key or '?')[:8]:8} {size:>8} {age:>5}  {why}"
+    return f"{finding.state.value:8} {finding.stage:15} {(finding.key or '?')[:8]:8} {size:>8} {age:>5}  {why}"
 
 
 def size_text(count: int) -> str:
@@ -62,23 +71,35 @@ def age_text(finished: str, now: datetime) -> str:
     return f"{seconds:.0f} s"
 
 
-def settle_suspects(ready: Session) -> list[Finding]:
-    """Name the study's suspect results and do with them what the request says; those removed come back.
+class Settled(NamedTuple):
+    """What was done about the results whose own code has changed: removed, to be made again, or used as they are."""
 
-    Raises RequestError where it says nothing: no report is made of them unasked.
+    removed: list[Finding]
+    used: list[Finding]
+
+    def told_by(self, report: MakeReport) -> MakeReport:
+        """The report that says what it was made of all the same."""
+        return replace(report, suspects=tuple(f"{item.describe} {item.key}: {item.why}" for item in self.used))
+
+
+def settle_suspects(ready: Session, inspector: Inspector) -> Settled:
+    """Name the study's suspect results and do with them what the request says.
+
+    Raises RequestError where it says nothing: no report is made of them unasked; and for a stage that there is not.
     """
-    suspects = [item for item in inspected(ready).findings() if item.state is State.SUSPECT]
+    request, suspects = ready.request, inspector.suspects()
+    for stage in request.refresh_stages:
+        if stage not in inspector.stages:
+            raise RequestError(f"this study has no stage {stage!r}; it has {', '.join(inspector.stages)}")
     changed = [item for item in suspects if item.own_code_changed]
-    if not suspects:
-        return []
-    if ready.request.refresh:
-        _say(changed, "made again")
-        remove(Store(ready.runtime.root / "artifacts"), changed)
-        return changed
-    if not ready.request.allow_suspect:
-        raise RequestError(_refusal(suspects, changed))
-    _say(suspects, "suspect, and used all the same")
-    return []
+    removed = [item for item in changed if request.refresh or item.stage in request.refresh_stages]
+    used = [item for item in changed if item not in removed]
+    if used and not request.allow_suspect:
+        raise RequestError(_refusal(suspects, used))
+    _say(removed, "made again")
+    remove(Store(ready.runtime.root / "artifacts"), removed)
+    _say(used, "suspect, and used all the same")
+    return Settled(removed, used)
 
 
 def remove(store: Store, findings: Iterable[Finding]) -> None:

@@ -10,7 +10,8 @@ import atexit
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
-from functools import cache
+from functools import cache, partial
+from threading import Lock
 from typing import Any, TypeVar
 
 import dask
@@ -21,7 +22,9 @@ from tasks.progress import Progress
 from tasks.runtime import Runtime
 
 _RESIDENTS: dict[str, Any] = {}
-"""What the worker of this process holds; filled by the plugins below and by nothing else."""
+"""What the worker of this process holds; filled by `resident_model` and by nothing else."""
+_LOADERS: dict[str, Callable[[], Any]] = {}
+_LOADING = Lock()  # a worker of several threads loads once too
 
 # One thread a worker; and memory of finished arrays is kept: Dask's default gives every 64 kB back to the system, and
 # windows of 4 MB then spend a quarter of their time in page faults.
@@ -59,15 +62,17 @@ def fan_out(
     """`[function(item) for item in items]`, spread over the workers, with live progress.
 
     Raises the first piece's exception, after the pieces under way have ended, and WorkersLost.
-    `resident` is loaded once a worker; the function gets it by `resident_model(name)`. A single worker of our own is
-    this process.
+    `resident` is loaded once a worker, by its first piece; the function gets it by `resident_model(name)`. Where the
+    device is a GPU, such pieces go to the workers that were started with `--resources GPU=1`, if there are any, one at
+    a time to each. A single worker of our own is this process.
     """
     if runtime.workers == 1 and not runtime.dask_scheduler:
         return _here(runtime, function, items, title=title, resident=resident)
     client = _client(runtime.dask_scheduler, runtime.workers)
     if resident:
         client.register_plugin(resident, name=resident.name)
-    futures = client.map(function, items, pure=False, retries=1)
+    wanted = {"GPU": 1} if resident and runtime.device != "cpu" and _has_gpu_workers(client) else None
+    futures = client.map(function, items, pure=False, retries=1, resources=wanted)
     try:
         with Progress(title, total=len(items), live=runtime.progress) as progress:
             for future in as_completed(futures):
@@ -117,22 +122,37 @@ def _here(
 
 
 class Resident(WorkerPlugin):
-    """A model that every worker loads once: also one that joins late or was restarted."""
+    """A model that every worker with a piece of work loads once: also one that joins late or was restarted."""
 
     def __init__(self, name: str, load: Callable[..., Any], *arguments: Any) -> None:
         self.name = f"stemwright-{name}"
         self._load, self._arguments = load, arguments
 
     def setup(self, worker: Any) -> None:
-        _RESIDENTS[self.name] = self._load(*self._arguments)
+        _LOADERS[self.name] = partial(self._load, *self._arguments)
 
     def teardown(self, worker: Any) -> None:
+        _LOADERS.pop(self.name, None)
         _RESIDENTS.pop(self.name, None)
 
 
 def resident_model(name: str) -> Any:
-    """The model that this worker holds under `name`."""
-    return _RESIDENTS[f"stemwright-{name}"]
+    """The model that this worker holds under `name`; loaded when it is first asked for."""
+    held = f"stemwright-{name}"
+    with _LOADING:
+        if held not in _RESIDENTS:
+            _RESIDENTS[held] = _LOADERS[held]()
+        return _RESIDENTS[held]
+
+
+def dashboard_link(runtime: Runtime) -> str | None:
+    """Where the given scheduler shows its work; None for workers of our own, which have no dashboard."""
+    return _client(runtime.dask_scheduler, runtime.workers).dashboard_link if runtime.dask_scheduler else None
+
+
+def _has_gpu_workers(client: Client) -> bool:
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return any("GPU" in worker["resources"] for worker in workers)
 
 
 @cache

@@ -22,7 +22,7 @@ HOW_AND_WHERE = frozenset(
     for name in (
         *("artifact", "cluster", "code_digest", "fingerprint", "interruption", "materialise", "peak_memory"),
         *("previews", "process_group", "progress", "runtime", "step", "storage", "store", "telemetry_file", "tracking"),
-        "whole_files",
+        *("file_lock", "leftovers", "tracking_outage", "whole_files"),
     )
 )
 DIGITS = 12  # hexadecimal digits: 48 bits, enough to notice a change

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from functools import cached_property
 from typing import NamedTuple
@@ -61,11 +62,11 @@ class Finding(NamedTuple):
 
 
 class _Wanted(NamedTuple):
-    """A step that went through `make`, and its result or what stands in for it."""
+    """A step that went through `make`, its result or what stands in for it, and the record where it is there."""
 
     step: Step
     result: Artifact
-    there: bool
+    record: Record | None
 
 
 class Inspector:
@@ -85,8 +86,9 @@ class Inspector:
         """The result of a step, or what stands in for it."""
         key = step.key()
         if key not in self._wanted:
-            found = self._store.find(step)
-            self._wanted[key] = _Wanted(step, found or self._stand_in(step, key), found is not None)
+            record = self._store.look(step.stage, key)
+            result = self._store.artifact(record) if record else self._stand_in(step, key)
+            self._wanted[key] = _Wanted(step, result, record)
         return self._wanted[key].result
 
     def _stand_in(self, step: Step, key: str) -> Artifact:
@@ -100,16 +102,34 @@ class Inspector:
         """Whether the step's key is not its true one, because what an input will hold is not known."""
         return any(item.digest in self._unknown for _, item in step.needs())
 
+    @property
+    def stages(self) -> list[str]:
+        """The stages of everything that went through `make`, in its order."""
+        return list(dict.fromkeys(wanted.step.stage for wanted in self._wanted.values()))
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that went through `make` is there."""
+        return all(wanted.record for wanted in self._wanted.values())
+
     def findings(self) -> list[Finding]:
         """Everything that went through `make`, in its order."""
-        found: dict[str, Finding] = {}
         replaced = set(self._wanted)
+        return self._found(lambda step, key, inputs: self._absent(step, key, inputs, replaced))
+
+    def suspects(self) -> list[Finding]:
+        """What is there of it and suspect; why others are not there is not looked into."""
+        found = self._found(lambda step, key, _: Finding(State.MISSING, step.stage, key, step.describe(), "", None))
+        return [item for item in found if item.state is State.SUSPECT]
+
+    def _found(self, absent: Callable[[Step, str, dict[str, Finding]], Finding]) -> list[Finding]:
+        found: dict[str, Finding] = {}
         for key, wanted in self._wanted.items():
             inputs = {name: found[item.key] for name, item in wanted.step.needs() if item.key in found}
-            if wanted.there:
-                found[key] = _judged(wanted, key, self._store.record(wanted.result), inputs)
+            if wanted.record:
+                found[key] = _judged(wanted, key, wanted.record, inputs)
             else:
-                found[key] = self._absent(wanted.step, key, inputs, replaced)
+                found[key] = absent(wanted.step, key, inputs)
         return list(found.values())
 
     def _absent(self, step: Step, key: str, inputs: dict[str, Finding], replaced: set[str]) -> Finding:

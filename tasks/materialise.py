@@ -32,7 +32,7 @@ def materialise(step: Step, runtime: Runtime) -> Artifact:
     made = store.find(step)
     assert made is not None, f"{step.describe()} was just built and is not in the store"
     _say(step, made, "there" if known else f"{time.monotonic() - started:.1f} s")
-    _warn_of_changed_code(step, made, store)
+    _warn(step, made, store)
     return made
 
 
@@ -44,7 +44,7 @@ def build(step: Step, runtime: Runtime) -> Artifact:
     made = store.build(step, runtime)
     if not known:
         _say(step, made, f"{time.monotonic() - started:.1f} s")
-    _warn_of_changed_code(step, made, store)
+    _warn(step, made, store)
     return made
 
 
@@ -52,11 +52,14 @@ def _say(step: Step, made: Artifact, outcome: str) -> None:
     logging.getLogger("stemwright").info("%-44s %s  %s", step.describe(), made.key, outcome)
 
 
-def _warn_of_changed_code(step: Step, made: Artifact, store: Store) -> None:
-    changed = changed_code(store.record(made))
-    if changed:
-        told = (step.describe(), made.key, ", ".join(changed))
-        logging.getLogger("stemwright").warning("%-44s %s  suspect, changed since: %s", *told)
+def _warn(step: Step, made: Artifact, store: Store) -> None:
+    """A line for code that has changed since, and one for each broken shard of windows that was left out."""
+    record = store.record(made)
+    changed = changed_code(record)
+    told = [f"suspect, changed since: {', '.join(changed)}"] if changed else []
+    told += [f"made without {shard}" for shard in record["summary"].get("lost", ())]
+    for line in told:
+        logging.getLogger("stemwright").warning("%-44s %s  %s", step.describe(), made.key, line)
 
 
 def _cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:

@@ -68,6 +68,8 @@ class Step(ABC):
 
 def _artifacts(name: str, value: Any) -> Iterator[tuple[str, Artifact]]:
     match value:
+        case None | str() | int() | float():  # most of them, and by far the cheapest to tell
+            return
         case Artifact():
             yield name, value
         case tuple():

@@ -7,14 +7,13 @@ files are missing or of another size is not.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,8 @@ from typing import Any
 
 from tasks.artifact import Artifact
 from tasks.code_digest import code_behind
+from tasks.file_lock import locked
+from tasks.leftovers import LOCK, REMOVED, UNBUILT
 from tasks.runtime import Runtime, code_version, package_versions
 from tasks.shard_folder import ELSEWHERE, BadShardList, files_elsewhere, remove_elsewhere, remove_files, sizes_elsewhere
 from tasks.step import Step
@@ -34,6 +35,10 @@ class BadRecord(ValueError):
     """A record that is damaged; its result is no finished one."""
 
 
+class Flawed(Exception):
+    """What keeps a directory from being a result."""
+
+
 @dataclass(frozen=True)
 class Store:
     """The results of one workspace."""
@@ -44,15 +49,28 @@ class Store:
         """The finished result of a step, or None where there is none or where it is damaged."""
         if step.waits:
             return None
-        return self._read(self._home(step.stage, step.key()))
+        record = self.look(step.stage, step.key())
+        return self.artifact(record) if record else None
+
+    def look(self, stage: str, key: str) -> dict[str, Any] | None:
+        """The record of a finished result, read once; None where there is none or where it is damaged."""
+        try:
+            return _whole(self._home(stage, key))
+        except Flawed:
+            return None
+
+    def artifact(self, record: dict[str, Any]) -> Artifact:
+        """The finished result of a record."""
+        home = self._home(record["stage"], record["key"])
+        return Artifact(stage=record["stage"], key=record["key"], location=str(home), digest=record["digest"])
 
     def build(self, step: Step, runtime: Runtime) -> Artifact:
         """The result of a step: found, or made and then found. One process builds, others wait for it."""
         home = self._home(step.stage, step.key())
         home.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(_lock(home)):
-            found = self._read(home)
-            return found or self._make(step, home, runtime)
+        with locked(_lock(home)):
+            found = self.look(step.stage, step.key())
+            return self.artifact(found) if found else self._make(step, home, runtime)
 
     def records(self, stage: str | None = None) -> Iterator[dict[str, Any]]:
         """The records of all finished results, by stage and key; one that cannot be read is no finished result."""
@@ -67,13 +85,19 @@ class Store:
     def flaw(self, stage: str, key: str) -> str | None:
         """What is wrong with a result that has a directory; None where it is whole, or where there is none."""
         home = self._home(stage, key)
-        return _flaw(home) if home.exists() else None
+        if not home.exists():
+            return None
+        try:
+            _whole(home)
+        except Flawed as flaw:
+            return str(flaw)
+        return None
 
     def remove(self, stage: str, key: str) -> None:
         """Forget one result. The rename comes first, so that no half of it is ever found."""
         home = self._home(stage, key)
-        doomed = home.with_name(f".removed-{key}-{os.getpid()}")
-        with _locked(_lock(home)):
+        doomed = home.with_name(f"{REMOVED}{key}-{os.getpid()}")
+        with locked(_lock(home)):
             home.rename(doomed)
         remove_elsewhere(doomed, stage, key)
         shutil.rmtree(doomed)
@@ -82,7 +106,7 @@ class Store:
         """Forget what an interrupted build of a step left to go on from."""
         home = self._home(step.stage, step.key())
         home.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(_lock(home)):
+        with locked(_lock(home)):
             shutil.rmtree(_scratch(home), ignore_errors=True)
 
     def reopen(self, stage: str, key: str, *, without: str) -> list[str]:
@@ -92,7 +116,7 @@ class Store:
         """
         home = self._home(stage, key)
         scratch = _scratch(home)
-        with _locked(_lock(home)):
+        with locked(_lock(home)):
             doomed = [name for name in _told(home)["files"] if name.startswith(without)]
             shutil.rmtree(scratch, ignore_errors=True)
             home.rename(scratch)
@@ -103,17 +127,11 @@ class Store:
     def rewrite(self, record: dict[str, Any]) -> None:
         """Put a record in the place of the one that the same result has; the contents stay what they are."""
         home = self._home(record["stage"], record["key"])
-        with _locked(_lock(home)):
+        with locked(_lock(home)):
             _write(home / RECORD, record)
 
     def _home(self, stage: str, key: str) -> Path:
         return self.root / stage / key
-
-    def _read(self, home: Path) -> Artifact | None:
-        if _flaw(home):
-            return None
-        record = _told(home)
-        return Artifact(stage=record["stage"], key=record["key"], location=str(home), digest=record["digest"])
 
     def _make(self, step: Step, home: Path, runtime: Runtime) -> Artifact:
         scratch = _scratch(home)
@@ -130,9 +148,9 @@ class Store:
         shutil.rmtree(home, ignore_errors=True)  # a damaged result, or nothing
         scratch.rename(home)
         _sync(home.parent)
-        artifact = self._read(home)
-        assert artifact is not None, f"{home} was just built and cannot be read back"
-        return artifact
+        made = self.look(step.stage, step.key())
+        assert made is not None, f"{home} was just built and cannot be read back"
+        return self.artifact(made)
 
 
 def _record(
@@ -160,7 +178,7 @@ def _record(
         "packages": package_versions(),
         "runtime": runtime.record(),
         "seconds": round(seconds, 3),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
 
 
@@ -168,22 +186,23 @@ def _write(path: Path, record: dict[str, Any]) -> None:
     write_whole(path, json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode())
 
 
-def _flaw(home: Path) -> str | None:
-    """What keeps a directory from being a result; None where it is one."""
+def _whole(home: Path) -> dict[str, Any]:
+    """The record of a result whose files are all there in their size; no byte of them is read. Raises Flawed."""
     try:
         sizes = sizes_elsewhere(home)  # a store that cannot be asked is an error, not a damaged result
     except BadShardList as error:
-        return str(error)
+        raise Flawed(str(error)) from error
     try:
-        for name, entry in _told(home)["files"].items():
+        record = _told(home)
+        for name, entry in record["files"].items():
             found = sizes[name] if name in sizes else (home / name).stat().st_size
             if found != entry["bytes"]:
-                return f"{name} has {found:,} bytes, not {entry['bytes']:,}"
+                raise Flawed(f"{name} has {found:,} bytes, not {entry['bytes']:,}")
     except FileNotFoundError as error:
-        return f"{Path(error.filename).relative_to(home)} is gone"
+        raise Flawed(f"{Path(error.filename).relative_to(home)} is gone") from error
     except (OSError, ValueError) as error:
-        return f"{RECORD} cannot be read: {error}"
-    return None
+        raise Flawed(f"{RECORD} cannot be read: {error}") from error
+    return record
 
 
 _FIELDS = {"key": str, "digest": str, "stage": str, "describe": str, "made_by": str, "finished": str, "version": int}
@@ -233,19 +252,11 @@ def _content_digest(files: dict[str, dict[str, Any]]) -> str:
 
 
 def _lock(home: Path) -> Path:
-    return home.with_name(f".{home.name}.lock")
+    return home.with_name(f".{home.name}{LOCK}")
 
 
 def _scratch(home: Path) -> Path:
-    return home.with_name(f".building-{home.name}")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock that the kernel frees if the holder dies."""
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    return home.with_name(f"{UNBUILT}{home.name}")
 
 
 def _sync(folder: Path) -> None:

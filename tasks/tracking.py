@@ -7,6 +7,7 @@ key as the tag `stemwright.key`, so that publishing twice makes one run and a re
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import math
 import os
@@ -15,9 +16,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from metrics.table import Cell, ScoreTable
 from tasks.columns import Column, scored_columns
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Metric, Param, Run
 
 KEY_TAG = "stemwright.key"
-
-Log = Callable[[int, Mapping[str, float]], None]
-Result = TypeVar("Result")
+NOTE = "mlflow.note.content"
+VIEW = "table"
+"""The name of the shared view in which MLflow's list of runs shows the columns of the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,17 +72,6 @@ class DataRun:
     files: Mapping[str, bytes]
 
 
-@dataclass(frozen=True, kw_only=True)
-class MissedTraining:
-    """A finished training as its run would have shown it; `figures` reads its telemetry, step by step."""
-
-    key: str
-    name: str
-    params: Mapping[str, str]
-    tags: Mapping[str, str]
-    figures: Callable[[], Iterable[Mapping[str, float]]]
-
-
 def open_tracking(uri: str, artifact_root: str, name: str) -> Tracking:
     """The store with its experiments `<name>-data`, `-train` and `-eval`, created where missing.
 
@@ -96,83 +85,19 @@ def open_tracking(uri: str, artifact_root: str, name: str) -> Tracking:
     return Tracking(uri=uri, data_id=ids["data"], train_id=ids["train"], eval_id=ids["eval"])
 
 
-@contextmanager
-def training_log(
+def training_buffer(
     tracking: Tracking, key: str, *, name: str, params: Mapping[str, str], tags: Mapping[str, str]
-) -> Iterator[Log]:
-    """`log(step, {name: value})` into the run of this key, which is made on the first call and continued afterwards.
-
-    Steps that the run already holds are skipped, so a training that resumes from an earlier checkpoint draws one
-    line. Values are buffered and written in batches; NaN and infinity are left out. The run ends as finished, failed
-    or, when interrupted, killed. The training goes on where MLflow does not (`Spared`).
-    """
-    spared = Spared(tracking.uri)
-    buffer = spared(partial(_training_buffer, tracking, key, name=name, params=params, tags=tags))
-    if buffer is None:
-        yield unheard
-        return
-    status = "KILLED"
-    try:
-        yield lambda step, values: spared(partial(buffer.log, step, values))
-        status = "FINISHED"
-    except Exception:
-        status = "FAILED"
-        raise
-    finally:
-        spared(partial(buffer.end, status))
-
-
-def unheard(step: int, values: Mapping[str, float]) -> None:
-    """The log of a training that nobody listens to."""
-
-
-class Spared:
-    """Calls of MLflow until one fails, because its server is gone or its database locked; those after it do nothing.
-
-    That costs one warning and no run: all figures are in results, and `publish_missed` and `publish_evaluations` bring
-    what MLflow lacks at the end of any later run.
-    """
-
-    def __init__(self, uri: str) -> None:
-        self._uri, self._is_gone = uri, False
-
-    def __call__(self, call: Callable[[], Result]) -> Result | None:
-        if self._is_gone:
-            return None
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            return call()
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            self._is_gone = True
-            reason = " ".join(str(error).split())[:200]
-            logging.getLogger("stemwright").warning(
-                "MLflow at %s does not answer: this goes on without it, and the next stemwright reproduce brings "
-                "what it misses (%s)",
-                self._uri,
-                reason,
-            )
-            return None
-
-
-def publish_missed(tracking: Tracking, training: MissedTraining) -> None:
-    """The figures of a finished training into its run, where MLflow was gone when they came."""
-    found = _runs_of(_client(tracking.uri), tracking.train_id, training.key)
-    if found and found[0].info.status == "FINISHED":
-        return
-    buffer = _training_buffer(tracking, training.key, name=training.name, params=training.params, tags=training.tags)
-    for told in training.figures():
-        buffer.log(int(told["step"]), {name: value for name, value in told.items() if name != "step"})
-    buffer.end("FINISHED")
-
-
-def _training_buffer(
-    tracking: Tracking, key: str, *, name: str, params: Mapping[str, str], tags: Mapping[str, str]
-) -> _MetricBuffer:
+) -> MetricBuffer:
+    """What takes the figures of the key's run, made where missing; it leaves out the steps that the run holds."""
     client = _client(tracking.uri)
     run_id, last_step = _training_run(client, tracking.train_id, key, name=name, params=params, tags=tags)
-    return _MetricBuffer(client, run_id, last_step)
+    return MetricBuffer(client, run_id, last_step)
+
+
+def training_is_finished(tracking: Tracking, key: str) -> bool:
+    """Whether the key's run was brought to its end."""
+    found = _runs_of(_client(tracking.uri), tracking.train_id, key)
+    return bool(found) and found[0].info.status == "FINISHED"
 
 
 def log_training_files(tracking: Tracking, key: str, files: Mapping[str, bytes]) -> None:
@@ -188,12 +113,28 @@ def publish_evaluations(tracking: Tracking, rows: Sequence[EvaluationRun]) -> di
     Runs are flat, because MLflow's interface does not chart collapsed children.
     """
     client = _client(tracking.uri)
+    _share_view(client, tracking.eval_id, rows)
     finished = _finished_runs(client, tracking.eval_id, {row.key for row in rows})
     # Last row first: the interface lists the newest run on top, and so reads like the table.
     for row in reversed(rows):
         if row.key not in finished:
             finished[row.key] = _publish(client, tracking.eval_id, _evaluation_record(row))
     return finished
+
+
+def _share_view(client: MlflowClient, experiment_id: str, rows: Sequence[EvaluationRun]) -> None:
+    """MLflow's list hides metrics until they are chosen; a view that has them, and a link to it on the page.
+
+    It is kept as the interface's own *Share* button keeps views: as a tag of the experiment.
+    """
+    scored = {column.metric: column for row in rows for column in scored_columns(row.table)}
+    present = {score.metric for row in rows for score in row.table.scores}
+    metrics = [f"metrics.`{column.group}/{metric}`" for metric, column in scored.items() if metric in present]
+    view = {"selectedColumns": ["params.`codec`", *metrics]}
+    client.set_experiment_tag(experiment_id, f"mlflow.sharedViewState.{VIEW}", json.dumps(view))
+    link = f"#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}"
+    if not client.get_experiment(experiment_id).tags.get(NOTE):  # what a person wrote there stays
+        client.set_experiment_tag(experiment_id, NOTE, f"[The table: all runs with their scores]({link})")
 
 
 def publish_data(tracking: Tracking, runs: Sequence[DataRun]) -> dict[str, str]:
@@ -208,6 +149,14 @@ def publish_data(tracking: Tracking, runs: Sequence[DataRun]) -> dict[str, str]:
     return finished
 
 
+def store_errors() -> tuple[type[Exception], ...]:
+    """What a call raises where the store is gone, locked or full."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError
+
+
 def ui_command(tracking: Tracking) -> str:
     """The line that opens the interface on this store."""
     return f"mlflow ui --workers 1 --backend-store-uri {tracking.uri}"
@@ -217,7 +166,7 @@ _BUFFERED_VALUES = 500  # a batch of 100 values costs 14 ms on SQLite, a single 
 _BUFFERED_SECONDS = 15.0
 
 
-class _MetricBuffer:
+class MetricBuffer:
     """Values of one run on their way to the store."""
 
     def __init__(self, client: MlflowClient, run_id: str, last_step: int) -> None:

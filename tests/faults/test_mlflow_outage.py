@@ -16,16 +16,8 @@ from typing import Any
 
 import pytest
 
-from tasks.tracking import (
-    DataRun,
-    MissedTraining,
-    Spared,
-    Tracking,
-    open_tracking,
-    publish_data,
-    publish_missed,
-    training_log,
-)
+from tasks.tracking import DataRun, Tracking, open_tracking, publish_data
+from tasks.tracking_outage import MissedTraining, Spared, publish_missed, training_log
 
 RUN: Mapping[str, Any] = {"name": "denoiser", "params": {"stage": "denoiser"}, "tags": {}}
 

@@ -1,0 +1,29 @@
+"""A flow under Prefect, and its end where Prefect's server is gone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+SERVER_LOST = (
+    "error: Prefect's server is gone, so this run cannot be told as completed. Start it where PREFECT_API_URL names "
+    "one, and run again: what is done is kept"
+)
+
+
+def until_server_is_lost(flow: Callable[[], Result]) -> Result:
+    """What the flow returns. Where its server was lost, one line says so and the process ends with exit code 2.
+
+    It ends at once: Prefect would first try for minutes, at the end of the process, to send what it has to tell.
+    """
+    from httpx import TransportError
+
+    try:
+        return flow()
+    except TransportError:
+        print(SERVER_LOST, file=sys.stderr, flush=True)
+        os._exit(2)

@@ -1,0 +1,63 @@
+"""Prefect's server killed in the middle of a run: the work goes on, and the run ends with one line and its remedy."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+RATE_HZ = 48_000
+PREPARE = """
+import sys
+from pathlib import Path
+from flows.__main__ import _prefect_environment
+corpus, workspace = sys.argv[1:]
+_prefect_environment(Path(workspace))
+from flows.pipeline import prepare
+from flows.prefect_run import until_server_is_lost
+from flows.request import StudyRequest
+request = StudyRequest(scale="tiny", corpus=(corpus,), workspace=workspace, workers=1)
+until_server_is_lost(lambda: prepare(request))
+"""
+
+
+def server_of(pid: int) -> int:
+    """The process of Prefect's own server among the children of a run."""
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        if "prefect.server" in Path(f"/proc/{child}/cmdline").read_text():
+            return int(child)
+    raise AssertionError("the run has no server of its own")
+
+
+@pytest.mark.timeout(240)
+def test_a_run_whose_server_is_killed_ends_with_one_line_and_keeps_what_it_made(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for song in range(12):
+        (tmp_path / "corpus" / f"song {song}").mkdir(parents=True)
+        for stem in ("bass", "drums"):
+            noise_N = 0.1 * rng.standard_normal(3 * RATE_HZ)
+            soundfile.write(tmp_path / "corpus" / f"song {song}" / f"{stem}.wav", noise_N, RATE_HZ)
+    workspace = tmp_path / "workspace"
+    command = [sys.executable, "-c", PREPARE, str(tmp_path / "corpus"), str(workspace)]
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    with subprocess.Popen(command, cwd=ROOT, env=alone, stderr=subprocess.PIPE, text=True) as run:
+        while not list(workspace.glob("artifacts/catalogue/[!.]*")):
+            assert run.poll() is None, run.stderr.read() if run.stderr else ""
+            time.sleep(0.02)
+        os.kill(server_of(run.pid), signal.SIGKILL)
+        killed_s = time.monotonic()
+        told = run.communicate(timeout=100)[1]
+    assert time.monotonic() - killed_s < 60
+    assert run.returncode == 2, told
+    assert told.splitlines()[-1].startswith("error: Prefect's server is gone") and "Traceback" not in told
+    stages = {json.loads(path.read_text())["stage"] for path in workspace.glob("artifacts/*/[!.]*/record.json")}
+    assert stages >= {"catalogue", "plan"}
