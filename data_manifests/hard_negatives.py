@@ -26,7 +26,9 @@ class HardNegative(NamedTuple):
     reason: str | None
 
 
-class _Song(NamedTuple):
+class LabelledSong(NamedTuple):
+    """What decides which songs are alike."""
+
     track_id: str
     group_id: str
     style: str
@@ -39,7 +41,7 @@ def hard_negatives(pairs: Sequence[Pair], tracks: Sequence[Track]) -> tuple[Hard
     within 3 BPM. A target of the same role is taken where there is one.
     """
     by_id = {track.id: track for track in tracks}
-    songs = {track.id: _song(track) for track in tracks}
+    songs = {track.id: labelled_song(track) for track in tracks}
     alike: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for place, pair in sorted(enumerate(pairs), key=lambda item: item[1].index):
         song = songs[pair.track_id]
@@ -50,7 +52,7 @@ def hard_negatives(pairs: Sequence[Pair], tracks: Sequence[Track]) -> tuple[Hard
     for place, pair in enumerate(pairs):
         song = songs[pair.track_id]
         if song is None:
-            found.append(HardNegative(None, _missing(by_id[pair.track_id])))
+            found.append(HardNegative(None, missing_labels(by_id[pair.track_id])))
             continue
         fitting = [other for other in alike[song.style, song.key] if _fits(song, songs[pairs[other].track_id])]
         best = [other for other in fitting if roles[other] == roles[place]] or fitting
@@ -63,7 +65,7 @@ def _drawn(places: Sequence[int], index: int) -> HardNegative:
     return HardNegative(places[text_bits(f"hard negative {index}") % len(places)], None)
 
 
-def _fits(song: _Song, other: _Song | None) -> bool:
+def _fits(song: LabelledSong, other: LabelledSong | None) -> bool:
     return (
         other is not None
         and other.group_id != song.group_id
@@ -72,12 +74,13 @@ def _fits(song: _Song, other: _Song | None) -> bool:
     )
 
 
-def _song(track: Track) -> _Song | None:
+def labelled_song(track: Track) -> LabelledSong | None:
+    """The song's labels; None where one is missing."""
     labels = dict(track.labels)
     if _unknown(labels):
         return None
     style, key = (labels[name].strip().casefold() for name in ("style", "key"))
-    return _Song(track.id, track.group_id, style, float(labels["bpm"]), key)
+    return LabelledSong(track.id, track.group_id, style, float(labels["bpm"]), key)
 
 
 def _unknown(labels: dict[str, str]) -> list[str]:
@@ -93,11 +96,12 @@ def _number(text: str) -> bool:
         return False
 
 
-def _missing(track: Track) -> str:
+def missing_labels(track: Track) -> str:
+    """Which labels a song lacks, in words."""
     return f"the song {track.id} says nothing of its {', '.join(_unknown(dict(track.labels)))}"
 
 
-def _lonely(song: _Song) -> str:
+def _lonely(song: LabelledSong) -> str:
     return f"no other song here is {song.style} in {song.key} within {TEMPO_WITHIN_BPM:g} of {song.bpm:g} BPM"
 
 

@@ -20,6 +20,8 @@ from flows import (
     play_command,
     result_commands,
     server_commands,
+    steps_command,
+    studio_command,
     train_command,
 )
 from flows.options import (
@@ -35,6 +37,7 @@ from flows.options import (
     MonoCodec,
     Noncommercial,
     Refresh,
+    RefreshStages,
     Rows,
     Scale,
     Scheduler,
@@ -63,9 +66,11 @@ app.add_typer(data_commands.corpus_app, name="corpus")
 app.add_typer(data_commands.clap_app, name="clap")
 app.add_typer(codec_commands.codec_app, name="codec")
 app.command()(train_command.train)
+app.command()(steps_command.steps)
 app.command()(evaluate_command.evaluate)
 app.command()(export_command.export)
 app.command()(play_command.play)
+app.command()(studio_command.studio)
 app.add_typer(listen_command.listen_app, name="listen")
 app.command()(result_commands.status)
 app.command()(result_commands.explain)
@@ -105,6 +110,7 @@ def reproduce(
     stereo_codec: StereoCodec = None,
     accept_noncommercial: Noncommercial = False,
     refresh: Refresh = False,
+    refresh_stage: RefreshStages = None,
     allow_suspect: AllowSuspect = False,
 ) -> None:
     """Run the whole study: corpus to Table 1. What is already there is reused."""
@@ -133,6 +139,7 @@ def reproduce(
         stereo_codec=stereo_codec,
         accept_noncommercial=accept_noncommercial,
         refresh=refresh,
+        refresh_stages=refresh_stage,
         allow_suspect=allow_suspect,
     )
 
@@ -153,12 +160,11 @@ def _standing(ready: Session) -> Published | None:
     if os.environ.get("PREFECT_API_URL"):
         return None
     from flows.planning import standing_report
-    from flows.status import settle_suspects
     from tasks.evaluation_runs import track_rows
     from tasks.report import publish
 
     found = standing_report(ready)
-    if found is None or settle_suspects(ready):
+    if found is None:
         return None
     step, report = found
     track_rows(step, ready.runtime)
@@ -168,10 +174,11 @@ def _standing(ready: Session) -> Published | None:
 def _through_prefect(request: StudyRequest) -> Published:
     _prefect_environment(Path(request.workspace))
     from flows.pipeline import reproduce as flow
+    from flows.prefect_run import until_server_is_lost
     from tasks.progress import say_results
 
     say_results()
-    return flow(request)
+    return until_server_is_lost(lambda: flow(request))
 
 
 @app.command()
@@ -271,6 +278,8 @@ def _prefect_environment(workspace: Path) -> None:
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+        "PREFECT_CLIENT_MAX_RETRIES": "3",  # 5 take a minute a call, where a server is gone
         "HF_HUB_OFFLINE": "1",
     }
     for name, value in settings.items():

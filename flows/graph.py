@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from flows.preparation import Prepared, prepare
 from flows.study import Make, Study
-from flows.sureness import Against, compare_arms, measure_row, prompts_truth, wrong_stems
+from flows.sureness import Against, alike_stems, compare_arms, measure_row, prompts_truth, wrong_stems
 from models.arms import Arm, DenoiserRecipe
 from models.clap import LaionClapRecipe
 from models.codecs import CodecRecipe
@@ -28,6 +28,7 @@ from tasks.judged_row import JudgedRow
 from tasks.pack import PackLatents
 from tasks.reference_state import MeasureReferences
 from tasks.report import MakeReport, ReportRow
+from tasks.roundtrip_stems import RoundtripStems
 from tasks.train import TrainBridge, TrainDenoiser
 
 
@@ -79,18 +80,22 @@ def whole(
 
 def code(study: Study, prepared: Prepared, recipe: CodecRecipe, make: Make) -> Coded:
     """A codec, fitted where none was brought, and the latents of the training windows and the prompts."""
-    windows, weights = prepared.windows.train, dict(study.brought).get(recipe)
-    if weights:
-        codec = make(ImportCodec(recipe=recipe, sha256=weights))
-    else:
-        codec = make(FitCodec(recipe=recipe, windows=windows, first_windows=study.codec_windows, seed=study.seed))
-    train = make(EncodeWindows(windows=windows, codec=codec))
+    codec = fitted_codec(study, prepared, recipe, make)
+    train = make(EncodeWindows(windows=prepared.windows.train, codec=codec))
     prompts = make(EncodeWindows(windows=prepared.windows.prompts, codec=codec))
     return Coded(
         codec=codec,
         train=make(PackLatents(latents=train, embeddings=prepared.train_embeddings)),
         prompts=make(PackLatents(latents=prompts, embeddings=prepared.prompt_embeddings)),
     )
+
+
+def fitted_codec(study: Study, prepared: Prepared, recipe: CodecRecipe, make: Make) -> Artifact:
+    """A codec that was brought, or one fitted on the training windows."""
+    if weights := dict(study.brought).get(recipe):
+        return make(ImportCodec(recipe=recipe, sha256=weights))
+    windows, first = prepared.windows.train, study.codec_windows
+    return make(FitCodec(recipe=recipe, windows=windows, first_windows=first, seed=study.seed))
 
 
 def train_arm(study: Study, prepared: Prepared, arm: Arm, make: Make) -> Trained:
@@ -165,7 +170,7 @@ def _evaluate(
 
 
 def bounds(study: Study, prepared: Prepared, make: Make) -> list[ReportRow]:
-    """The real row and the two lower bounds: other embeddings through the same scores."""
+    """The real row, what the codecs make of it, and the lower bounds: other embeddings through the same scores."""
     protocol, clap = study.protocol, prepared.clap
     real = _real(study, prepared, make)
     noise = make(
@@ -191,6 +196,17 @@ def bounds(study: Study, prepared: Prepared, make: Make) -> list[ReportRow]:
             prompts=prepared.prompt_embeddings,
             quality=False,
         ),
+        _row(
+            study,
+            prepared,
+            alike_stems(study, prepared, make),
+            make,
+            arm="lower bound",
+            inputs="alike accompaniment",
+            prompts=prepared.prompt_embeddings,
+            quality=False,
+        ),
+        *_through_codecs(study, prepared, real, make),
     )
     return [
         ReportRow(
@@ -201,6 +217,37 @@ def bounds(study: Study, prepared: Prepared, make: Make) -> list[ReportRow]:
         )
         for row in rows
     ]
+
+
+def _through_codecs(study: Study, prepared: Prepared, real: Artifact, make: Make) -> Iterator[JudgedRow]:
+    """The real stems through each codec of the study: what of an arm's distance its codec alone would cost."""
+    for recipe in dict.fromkeys(arm.denoiser.codec for arm in study.arms):
+        heard = make(
+            RoundtripStems(
+                codec=fitted_codec(study, prepared, recipe, make),
+                windows=prepared.windows.real,
+                count=study.candidates,
+                seed=study.seed,
+            )
+        )
+        judged = make(
+            EmbedCandidates(
+                candidates=heard,
+                windows=prepared.windows.real,
+                clap=prepared.clap,
+                mixing=Mixing.of(study.protocol),
+            )
+        )
+        yield _row(
+            study,
+            prepared,
+            judged,
+            make,
+            arm="real",
+            inputs=f"through {codec_name(recipe)}",
+            prompts=real,
+            batches=study.protocol.batches,
+        )
 
 
 def _real(study: Study, prepared: Prepared, make: Make) -> Artifact:
@@ -219,6 +266,7 @@ def _row(
     conditioning: Conditioning | None = None,
     quality: bool = True,
     adherence: bool = True,
+    batches: int | None = None,
 ) -> JudgedRow:
     references, mispaired = prepared.reference_embeddings, prepared.mispaired
     return JudgedRow(
@@ -232,7 +280,7 @@ def _row(
         reference_state=make(MeasureReferences(references=references, mispaired=mispaired)),
         clap=prepared.clap,
         protocol=study.protocol,
-        batches=study.protocol.batches if conditioning else study.protocol.bound_batches,
+        batches=batches or (study.protocol.batches if conditioning else study.protocol.bound_batches),
         quality=quality,
         adherence=adherence,
     )

@@ -70,6 +70,9 @@ Noncommercial = Annotated[
 Refresh = Annotated[
     bool, typer.Option("--refresh", help="Make suspect results again: those whose code has changed since.")
 ]
+RefreshStages = Annotated[
+    list[str] | None, typer.Option(help="Make only the suspect results of this stage again; repeat for several.")
+]
 AllowSuspect = Annotated[
     bool, typer.Option("--allow-suspect", help="Use results whose code has changed since as they are.")
 ]
@@ -102,6 +105,6 @@ def _asked(**values: Any) -> StudyRequest:
     """The request of a command. Raises ValueError for values that no run can have."""
     from flows.request import StudyRequest
 
-    lists = ("arms", "conditionings", "corpus", "layout", "weight")
+    lists = ("arms", "conditionings", "corpus", "layout", "refresh_stages", "weight")
     asked: dict[str, Any] = {name: tuple(value or ()) if name in lists else value for name, value in values.items()}
     return StudyRequest(**asked)

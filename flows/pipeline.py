@@ -7,6 +7,7 @@ from typing import Any
 
 import dask
 from prefect import flow, task
+from prefect.artifacts import create_link_artifact
 from prefect.futures import PrefectFuture, wait
 from prefect_dask import DaskTaskRunner
 
@@ -14,14 +15,15 @@ from flows import graph, preparation
 from flows.preparation import Prepared
 from flows.request import ArmName, StudyRequest
 from flows.session import Session, session
-from flows.status import settle_suspects
+from flows.status import inspected, settle_suspects
 from flows.study import Make
 from models.arms import ONE_STEP_FROM
-from tasks.cluster import LOCAL_CLUSTER, QUIET_WORKERS
+from tasks.cluster import LOCAL_CLUSTER, QUIET_WORKERS, dashboard_link
 from tasks.evaluation_runs import track_rows
 from tasks.materialise import build, materialise
 from tasks.progress import say_results
 from tasks.report import Published, ReportRow, publish
+from tasks.runtime import Runtime
 
 
 @flow(name="prepare", persist_result=False)
@@ -54,13 +56,14 @@ def evaluate_arm(request: StudyRequest, arm: ArmName) -> list[ReportRow]:
 def reproduce(request: StudyRequest) -> Published:
     """The whole study: every arm under every conditioning, the bounds, and the report."""
     ready = session(request)
-    settle_suspects(ready)
+    settled = settle_suspects(ready, inspected(ready))
+    _link_dashboard(ready.runtime)
     at_once = request.arms_at_once(ready.runtime)
     if at_once > 1:
         preparation.prepare(ready.study, ready.folder, _make(ready))
         runner: Any = _dask_runner(request, at_once)  # prefect-dask's runner is not typed as one
         build_arms.with_options(task_runner=runner)(request, at_once)
-    step = ready.report(_make(ready))
+    step = settled.told_by(ready.report(_make(ready)))
     report = materialise(step, ready.runtime)
     track_rows(step, ready.runtime)
     return publish(report, ready.runtime.root, request.name())
@@ -111,6 +114,13 @@ def compare_arms(request: StudyRequest, arms: tuple[str, str], at_once: int) -> 
     say_results()
     ready = session(request.model_copy(update={"arms": arms}))
     ready.report(partial(build, runtime=ready.runtime.shared_by(at_once)))
+
+
+def _link_dashboard(runtime: Runtime) -> None:
+    """The dashboard of a given Dask scheduler among the run's artifacts in Prefect."""
+    link = dashboard_link(runtime)
+    if link:
+        create_link_artifact(link=link, key="dask-dashboard", description="What the Dask workers are doing.")
 
 
 def _make(ready: Session) -> Make:

@@ -97,6 +97,9 @@ class StudyRequest(BaseModel):
     )
     accept_noncommercial: bool = Field(default=False, description="Use released weights under CC BY-NC.")
     refresh: bool = Field(default=False, description="Make results again whose code has changed since.")
+    refresh_stages: tuple[str, ...] = Field(
+        default=(), description="Stages of which results whose code has changed are made again, and of no others."
+    )
     allow_suspect: bool = Field(default=False, description="Use results whose code has changed since as they are.")
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from models.arms import ONE_STEP_FROM
 from tasks.arm_comparison import CompareRows
 from tasks.artifact import Artifact
 from tasks.embed import EmbedMispaired, EmbedWindows, Mixing
+from tasks.embed_alike import EmbedAlike
 from tasks.judged_row import JudgedRow
 from tasks.levels import MeasureLevels
 from tasks.row_statistics import Bounds, MeasureRow
@@ -54,3 +55,9 @@ def wrong_stems(study: Study, prepared: Prepared, make: Make) -> Artifact:
     """The prompts' contexts with the stems of other tracks: random accompaniments."""
     mixing, seed = Mixing.of(study.protocol), study.protocol.pairing_seed
     return make(EmbedMispaired(windows=prepared.windows.prompts, clap=prepared.clap, mixing=mixing, seed=seed))
+
+
+def alike_stems(study: Study, prepared: Prepared, make: Make) -> Artifact:
+    """The prompts' contexts with the most alike stems of other tracks, where the corpus says what is alike."""
+    windows, mixing = prepared.windows.prompts, Mixing.of(study.protocol)
+    return make(EmbedAlike(windows=windows, catalogue=prepared.catalogue, clap=prepared.clap, mixing=mixing))

@@ -28,6 +28,7 @@ METRICS = (
 REAL_ROW = ("real", "original accompaniment")
 NOISE_ROW = ("lower bound", "white noise")
 RANDOM_ROW = ("lower bound", "random accompaniment")
+ALIKE_ROW = ("lower bound", "alike accompaniment")
 
 ARM_ORDER = ("Diff-A-Riff", "+M2L2", "+DiT", "+CLAP_beta", "C-DiT")
 INPUT_ORDER = ("CLAP_A,ctx", "CLAP_A*,ctx", "CLAP_T,ctx", "ctx", "CLAP_A", "CLAP_A*", "CLAP_T", "uncond")
@@ -76,10 +77,13 @@ class ScoreTable:
             seen.add(place)
 
     def rows(self) -> list[tuple[str, str]]:
-        """The (arm, inputs) that have scores: Table 1's rows in its order, then others in order of appearance."""
+        """The (arm, inputs) that have scores: Table 1's rows in its order, then others in order of appearance.
+
+        What else is real follows the real row.
+        """
         present = list(dict.fromkeys((score.arm, score.inputs) for score in self.scores))
         order = {row: place for place, row in enumerate(canonical_rows())}
-        return sorted(present, key=lambda row: order.get(row, len(order)))
+        return sorted(present, key=lambda row: order.get(row, 0.5 if row[0] == REAL_ROW[0] else len(order)))
 
     def cell(self, arm: str, inputs: str, metric: str) -> Cell | None:
         """The cell over its batches, or None where the metric does not exist for the row: blank, never zero."""
@@ -97,6 +101,11 @@ class ScoreTable:
         return values
 
 
+def is_bound(row: tuple[str, str]) -> bool:
+    """Whether no arm fills the row: what is real, and what is worthless."""
+    return row[0] in (REAL_ROW[0], NOISE_ROW[0])
+
+
 def canonical_rows() -> list[tuple[str, str]]:
-    """Every row that Table 1 could have: the real row, both bounds, then each arm's conditionings."""
-    return [REAL_ROW, NOISE_ROW, RANDOM_ROW, *((arm, inputs) for arm in ARM_ORDER for inputs in INPUT_ORDER)]
+    """Every row that Table 1 could have: the real row, the lower bounds, then each arm's conditionings."""
+    return [REAL_ROW, NOISE_ROW, RANDOM_ROW, ALIKE_ROW, *((arm, inputs) for arm in ARM_ORDER for inputs in INPUT_ORDER)]

@@ -185,35 +185,38 @@ class EmbedMispaired(Step):
     seed: int
 
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
-        name = f"clap-{self.key()}"
-        shards = shards_of(self.windows)
-        found = fan_out(runtime, _whole_rows, shards, title="read windows")
-        lost = record_lost(out, [shard for shard in found if isinstance(shard, LostShard)], pieces=len(shards))
-        sources = [
-            (shard, row)
-            for shard, rows in zip(shards, found, strict=True)
-            if not isinstance(rows, LostShard)
-            for row in rows
-        ]
+        sources, lost = whole_windows(self.windows, out, runtime)
         partner = derangement([row.track for _, row in sources], seed=self.seed)
-        bounds = np.linspace(0, len(sources), len(shards) + 1).astype(int)
-        pieces = [
-            (
-                name,
-                self.mixing,
-                [(sources[i], sources[partner[i]]) for i in range(first, stop)],
-                str(part_path(out, number)),
-            )
-            for number, (first, stop) in enumerate(pairwise(bounds))
-        ]
-        fan_out(
-            runtime,
-            _embed_mispaired,
-            pieces,
-            title="embed mispaired mixtures",
-            resident=clap_and_cache_resident(name, self.clap, runtime),
-        )
+        pairs = [(own, sources[other]) for own, other in zip(sources, partner, strict=True)]
+        embed_mispaired(pairs, f"clap-{self.key()}", self.clap, self.mixing, out, runtime)
         return merge_parts(out, clap_space(self.clap)) | {"lost": lost}
+
+
+Source = tuple[str, Row]
+"""A window and the shard that holds it."""
+
+
+def whole_windows(windows: Artifact, out: Path, runtime: Runtime) -> tuple[list[Source], list[str]]:
+    """The windows of whole shards in the plan's order, and what is told of the lost ones."""
+    shards = shards_of(windows)
+    found = fan_out(runtime, _whole_rows, shards, title="read windows")
+    lost = record_lost(out, [shard for shard in found if isinstance(shard, LostShard)], pieces=len(shards))
+    whole = ((shard, rows) for shard, rows in zip(shards, found, strict=True) if not isinstance(rows, LostShard))
+    return [(shard, row) for shard, rows in whole for row in rows], lost
+
+
+def embed_mispaired(
+    pairs: Sequence[tuple[Source, Source]], name: str, clap: Artifact, mixing: Mixing, out: Path, runtime: Runtime
+) -> None:
+    """Write parts of `stem_NE` and `mixture_NWE` of each first window's context with the second's target."""
+    parts = max(1, len({shard for (shard, _), _ in pairs}))
+    bounds = np.linspace(0, len(pairs), parts + 1).astype(int)
+    pieces = [
+        (name, mixing, pairs[first:stop], str(part_path(out, number)))
+        for number, (first, stop) in enumerate(pairwise(bounds))
+    ]
+    resident = clap_and_cache_resident(name, clap, runtime)
+    fan_out(runtime, _embed_mispaired, pieces, title="embed mispaired mixtures", resident=resident)
 
 
 def _whole_rows(shard: str) -> list[Row] | LostShard:
@@ -224,7 +227,7 @@ def _whole_rows(shard: str) -> list[Row] | LostShard:
         return LostShard.of(name_of(shard), error, shard)
 
 
-def _embed_mispaired(piece: tuple[str, Mixing, Sequence[tuple[tuple[str, Row], tuple[str, Row]]], str]) -> None:
+def _embed_mispaired(piece: tuple[str, Mixing, Sequence[tuple[Source, Source]], str]) -> None:
     name, mixing, pairs, part = piece
     clap, cache = resident_model(name)
     stems, mixtures = [], []

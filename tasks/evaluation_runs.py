@@ -18,14 +18,8 @@ from tasks.report import MakeReport, ReportRow
 from tasks.runtime import Runtime, code_version
 from tasks.store import Store
 from tasks.telemetry_file import read_telemetry
-from tasks.tracking import (
-    EvaluationRun,
-    MissedTraining,
-    Spared,
-    open_tracking,
-    publish_evaluations,
-    publish_missed,
-)
+from tasks.tracking import EvaluationRun, open_tracking, publish_evaluations
+from tasks.tracking_outage import MissedTraining, Spared, publish_missed
 
 
 def track_rows(report: MakeReport, runtime: Runtime) -> None:
@@ -41,7 +35,8 @@ def _publish(report: MakeReport, runtime: Runtime) -> None:
     store = Store(runtime.root / "artifacts")
     for training in dict(report.trainings).values():
         publish_missed(tracking, _training(training, store.record(training)))
-    publish_evaluations(tracking, [_run(report, row) for row in report.rows])
+    scored = set(report.table().rows())
+    publish_evaluations(tracking, [_run(report, row) for row in report.rows if (row.arm, row.inputs) in scored])
 
 
 def _training(training: Artifact, record: Mapping[str, Any]) -> MissedTraining:

@@ -97,7 +97,7 @@ class GenerateCandidates(Step):
         rows = {key: row for row, key in enumerate(keys)}
         pieces: list[tuple[Any, ...]] = []
         for shard in shards_of(self.windows):
-            asked = {key: rows.pop(key) for key in _keys_of(shard) if key in rows}
+            asked = {key: rows.pop(key) for key in keys_of(shard) if key in rows}
             if asked:
                 pieces.append((name, str(out / LATENTS), asked, self.samples, self.seed, str(out / name_of(shard))))
         if rows:
@@ -179,7 +179,7 @@ def generators(seed: int, keys: list[str], purpose: str) -> list[torch.Generator
     return [torch.Generator().manual_seed(value) for value in seeds]
 
 
-def _keys_of(shard: str) -> tuple[str, ...]:
+def keys_of(shard: str) -> tuple[str, ...]:
     """The windows of a shard by its index, or none where that is broken: no prompt was made of such a shard."""
     try:
         return read_index(shard).keys
@@ -194,10 +194,12 @@ def _decode_shard(piece: tuple[str, str, dict[str, int], int, int, str]) -> None
         return
     codec: Codec = resident_model(name)
     raw_NVCT = np.load(latents, mmap_mode="r")
-    write_shard(destination, (_decode_one(codec, raw_NVCT[row], key, samples, seed) for key, row in asked.items()))
+    write_shard(
+        destination, (decoded_candidate(codec, raw_NVCT[row], key, samples, seed) for key, row in asked.items())
+    )
 
 
-def _decode_one(codec: Codec, raw_VCT: np.ndarray, key: str, samples: int, seed: int) -> dict[str, Any]:
+def decoded_candidate(codec: Codec, raw_VCT: np.ndarray, key: str, samples: int, seed: int) -> dict[str, Any]:
     """One candidate as a FLAC member. What would clip is scaled down and the gain recorded, so nothing is lost."""
     clip = LatentClip(torch.from_numpy(np.array(raw_VCT)), samples)
     variants = [f"{key}/{index}" for index in range(len(raw_VCT))]

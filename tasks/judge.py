@@ -144,9 +144,19 @@ class ScoreRow(Step):
         return f"score {self.row.arm} {self.row.inputs}"
 
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
+        row = self.row
+        scores = [replace(score, metric=name) for score in self._scored() if (name := told_name(score.metric, row))]
+        (out / SCORES).write_text(json.dumps([asdict(score) for score in scores], indent=1), encoding="utf-8")
+        hand_on_lost(out, *row.embedded)
+        return {f"{score.metric}[{score.batch}]": score.value for score in scores}
+
+    def _scored(self) -> tuple[Score, ...]:
         row, made = self.row, load_embeddings(self.row.candidates)
-        reference, candidates = row.reference_set(), row.candidate_set(made, row.keys(made))
-        scored = score_row(
+        keys = row.keys(made)
+        if not keys:
+            return ()
+        reference, candidates = row.reference_set(), row.candidate_set(made, keys)
+        return score_row(
             reference,
             candidates,
             self._protocol(reference, candidates),
@@ -154,10 +164,6 @@ class ScoreRow(Step):
             inputs=row.inputs,
             families=FAMILIES if row.quality else ("apa", "cs_aa", "cs_ta"),
         )
-        scores = [replace(score, metric=name) for score in scored if (name := told_name(score.metric, row))]
-        (out / SCORES).write_text(json.dumps([asdict(score) for score in scores], indent=1), encoding="utf-8")
-        hand_on_lost(out, *row.embedded)
-        return {f"{score.metric}[{score.batch}]": score.value for score in scores}
 
     def _protocol(self, reference: ReferenceSet, candidates: CandidateSet) -> Protocol:
         """The protocol as it can be kept: with this row's batches, and with smaller sets where windows were lost."""

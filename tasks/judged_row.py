@@ -25,6 +25,8 @@ class JudgedRow:
 
     `reference_state` is what was computed of the references and of the mispaired ones, once for all rows.
 
+    A row may have no candidates at all, where the corpus has not what they are made of: then it has no scores.
+
     Rows of embeddings are joined by window: where shards of windows were lost, the sets are smaller by as much.
     """
 

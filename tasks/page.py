@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -15,6 +14,8 @@ from tasks.checks import CheckResult, summarise
 from tasks.columns import Column, diagnostics, scored_columns
 from tasks.context_sensitivity import Listening
 from tasks.exports import flat_protocol
+from tasks.page_examples import Example, example_articles, player_script, player_style, script_digest
+from tasks.page_figure import figure
 from tasks.page_sureness import sureness
 from tasks.page_tables import (
     check_table,
@@ -25,41 +26,11 @@ from tasks.page_tables import (
     meaning_list,
     score_table,
 )
-from tasks.plots import Audio, Curve, metric_plots, spectrogram_plot, training_plot
+from tasks.plots import Curve, training_plot
+from tasks.plots_metrics import metric_plots
 from tasks.plots_overview import overview_plot
 from tasks.provenance import Provenance, embedder_name, in_papers_space, sizes, why_not_the_papers
 from tasks.sureness import Sureness
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """One candidate to listen to and look at, with what it was made for.
-
-    Audio is audio_SN at `rate_hz` for the pictures and MP3 bytes for the players. `context_*` and `mixture_mp3`
-    (context and candidate together) are None in rows that are given no context. `real_*` is the stem that really
-    belongs there. `place` is why it is shown, and `told` what it scored, in words.
-    """
-
-    arm: str
-    inputs: str
-    place: str
-    told: str
-    window: str
-    tags: str
-    rate_hz: int
-    context_SN: Audio | None
-    candidate_SN: Audio
-    real_SN: Audio
-    context_mp3: bytes | None
-    mixture_mp3: bytes | None
-    candidate_mp3: bytes
-    real_mp3: bytes
-
-    @property
-    def clips(self) -> dict[str, Audio]:
-        """What there is to look at, by name."""
-        named = {"context": self.context_SN, "candidate": self.candidate_SN, "real stem": self.real_SN}
-        return {name: audio_SN for name, audio_SN in named.items() if audio_SN is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +60,11 @@ def render_page(report: ReportInput) -> str:
     """The page as HTML. It asks no other file or host for anything, and equal reports give equal text."""
     sections = [section for section in _sections(report) if section.content]
     template = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
+    script = player_script() if report.examples else ""
     return template.substitute(
+        script=script,
+        script_digest=script_digest(script),
+        player_style=player_style(),
         title=escape(f"Table 1 at scale {report.provenance.scale}: {report.provenance.name}"),
         summary=_summary(report),
         contents="".join(f'<li><a href="#{part.anchor}">{escape(part.title)}</a></li>' for part in sections),
@@ -110,9 +85,9 @@ def _sections(report: ReportInput) -> list[_Section]:
         _Section("checks", "Checks", _checks(report.checks)),
         _Section("sure", "How sure is this?", sureness(report.sure, report.table.protocol.neighbours)),
         _Section("context", "Do the arms listen?", _listening(report)),
-        _Section("listen", "Candidates to hear and see", "".join(_example(example) for example in report.examples)),
+        _Section("listen", "Candidates to hear and see", example_articles(report.examples)),
         _Section("overview", "All arms at once", _overview(report)),
-        _Section("plots", "A plot per metric", _plots(report.table)),
+        _Section("plots", "A plot per metric", _plots(report)),
         _Section("judge", "How well the judge hears", _judge(report)),
         _Section("bridge", "What the bridge is worth", _bridge(report)),
         _Section("training", "Training curves", _training(report.curves)),
@@ -184,34 +159,6 @@ def _checks(results: tuple[CheckResult, ...]) -> str:
     return check_table(summarise(results)) + failure_list(results)
 
 
-def _example(example: Example) -> str:
-    clips = example.clips
-    picture = spectrogram_plot(clips, rate_hz=example.rate_hz)
-    players = {
-        "candidate": example.candidate_mp3,
-        "real stem": example.real_mp3,
-        "context": example.context_mp3,
-        "context and candidate together": example.mixture_mp3,
-    }
-    name = f"{example.arm} / {example.inputs}, {example.place}"
-    alternative = f"Spectrograms for {name}, window {example.window}: {', '.join(clips)}"
-    return (
-        f"<article><h3>{escape(name)}</h3>"
-        f'<p class="soft">window {escape(example.window)}; tags: {escape(example.tags)}. {escape(example.told)}</p>'
-        f'<div class="players">{"".join(_player(label, mp3, name) for label, mp3 in players.items())}</div>'
-        f"{_figure(picture, alternative, '')}</article>"
-    )
-
-
-def _player(label: str, mp3: bytes | None, name: str) -> str:
-    if mp3 is None:
-        return ""
-    data = base64.b64encode(mp3).decode("ascii")
-    spoken = escape(f"{label}, {name}")
-    audio = f'<audio controls preload="none" aria-label="{spoken}" src="data:audio/mpeg;base64,{data}"></audio>'
-    return f"<div><span>{escape(label)}</span>{audio}</div>"
-
-
 def _overview(report: ReportInput) -> str:
     lines, stem_map = overview_plot(report.table), report.stem_map
     figures = []
@@ -220,22 +167,30 @@ def _overview(report: ReportInput) -> str:
             "A panel per conditioning. 1 is what real stems score, 0 what noise does (in KD to Den) or the stem of "
             "another track (in APA and CS_TA). An APA beyond 1 is not better than another beyond 1."
         )
-        figures.append(_figure(lines, "Every arm's scores between their bounds", caption))
+        figures.append(figure(lines, "Every arm's scores between their bounds", caption))
     if stem_map:
         caption = "Each arm's first row in the judge's space, on the two directions of widest spread (PCA)."
-        figures.append(_figure(stem_map, "Embeddings of real stems, candidates and white noise", caption))
+        figures.append(figure(stem_map, "Embeddings of real stems, candidates and white noise", caption))
     return "".join(figures)
 
 
-def _plots(table: ScoreTable) -> str:
-    known = {column.metric: column for column in scored_columns(table)}
+def _plots(report: ReportInput) -> str:
+    known = {column.metric: column for column in scored_columns(report.table)}
+    intervals = {
+        ((row.arm, row.inputs), one.metric): (one.low, one.high)
+        for row in report.sure.rows
+        for one in row.measured
+        if one.low is not None and one.high is not None
+    }
     figures = [
-        _figure(png, f"{known[metric].title} per row, ours and the paper's in separate panels", known[metric].meaning)
-        for metric, png in metric_plots(table).items()
+        figure(png, f"{known[metric].title} per row, ours and the paper's in separate panels", known[metric].meaning)
+        for metric, png in metric_plots(report.table, intervals).items()
     ]
     note = (
-        '<p class="soft">Whiskers are one standard deviation over batches. The two panels have axes of their own. '
-        "A value written with an arrow lies beyond the axis, so that the arms stay apart.</p>"
+        '<p class="soft">Whiskers are 95 % intervals by tracks, as in “How sure is this?”; a bar without has none. '
+        "Hollow bars are bounds, and lines go on from those of real stems, white noise, and stems of other tracks. "
+        "The two panels have axes of their own. A value written with an arrow lies beyond the axis, so that "
+        "the arms stay apart.</p>"
     )
     return f'{note}<div class="figures">{"".join(figures)}</div>'
 
@@ -256,7 +211,7 @@ def _judge(report: ReportInput) -> str:
         f"{quality.modality_gap_share:.0%} of what the cosine with the own text lacks of 1",
         "effective rank of the stems": f"{quality.effective_rank:.1f}",
     }
-    return fact_list(facts) + _figure(picture, "Embeddings of stems and of their tags on two axes", "")
+    return fact_list(facts) + figure(picture, "Embeddings of stems and of their tags on two axes", "")
 
 
 def _listening(report: ReportInput) -> str:
@@ -280,20 +235,14 @@ def _bridge(report: ReportInput) -> str:
         "stem, is what a perfect bridge would give. A regression meets the mean of all audio with the same tags, so "
         "it has the higher cosine and, of fewer directions, the greater FAD.</p>"
     )
-    return note + crossing_table(crossings) + _figure(picture, "Embeddings of stems and bridged ones of their tags", "")
+    return note + crossing_table(crossings) + figure(picture, "Embeddings of stems and bridged ones of their tags", "")
 
 
 def _training(curves: tuple[Curve, ...]) -> str:
     if not curves:
         return ""
     names = ", ".join(curve.name for curve in curves)
-    return _figure(training_plot(curves), f"Training curves of {names}", "One panel per training; axes differ.")
-
-
-def _figure(png: bytes, alternative: str, caption: str) -> str:
-    data = base64.b64encode(png).decode("ascii")
-    image = f'<img loading="lazy" alt="{escape(alternative)}" src="data:image/png;base64,{data}">'
-    return f"<figure>{image}{f'<figcaption>{escape(caption)}</figcaption>' if caption else ''}</figure>"
+    return figure(training_plot(curves), f"Training curves of {names}", "One panel per training; axes differ.")
 
 
 def _protocol(report: ReportInput) -> str:

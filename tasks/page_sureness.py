@@ -14,6 +14,11 @@ from tasks.page_tables import column_heading, fact_list, meaning_list
 from tasks.row_statistics import MEANING, RowStatistics
 from tasks.sureness import FURTHER, GATES, Sureness
 
+DIRECTIONS = (
+    "Which way each column moves as real stems are damaged step by step (noise, low-pass, pitch, delay, wrong song), "
+    "and which damages it does not see, is measured in docs/metrics.md under “Do the metrics see what they should?”."
+)
+
 
 def sureness(sure: Sureness, neighbours: tuple[int, ...]) -> str:
     """The score against the paper's order, intervals, arms side by side, gates and copies, and why cells are blank."""
@@ -24,6 +29,7 @@ def sureness(sure: Sureness, neighbours: tuple[int, ...]) -> str:
         + (_comparisons(sure.comparisons, known) if sure.comparisons else "")
         + _gates(sure.rows)
         + _blanks(sure, known)
+        + f'<p class="soft">{escape(DIRECTIONS)}</p>'
     )
 
 

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from metrics.table import NOISE_ROW, RANDOM_ROW, REAL_ROW
+from metrics.table import NOISE_ROW, RANDOM_ROW, REAL_ROW, is_bound
 
 Row = tuple[str, str]
 """(arm, inputs), as Table 1 names them."""
-
-REFERENCE_ROWS: tuple[Row, ...] = (REAL_ROW, NOISE_ROW, RANDOM_ROW)
-"""The rows that no arm fills: what is perfect, and what is worthless."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class PaperTable:
 
     def model_rows(self) -> list[Row]:
         """The rows that a trained arm fills."""
-        return [row for row in self.cells if row not in REFERENCE_ROWS]
+        return [row for row in self.cells if not is_bound(row)]
 
     def value(self, arm: str, inputs: str, metric: str) -> float | None:
         """The figure in raw units; None where the paper has no such row, column or cell."""

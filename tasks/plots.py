@@ -1,8 +1,8 @@
-"""The report's pictures as PNG bytes: a plot per metric, training curves, spectrograms. Equal input, equal bytes."""
+"""The report's pictures as PNG bytes: training curves, spaces, spectrograms. Equal input, equal bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -13,10 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from metrics.table import ScoreTable
-from tasks.columns import Column, scored_columns
-from tasks.paper_table import REFERENCE_ROWS, Row, paper_table
-from tasks.provenance import embedder_name, sizes
+from tasks.paper_table import Row
 
 # Shapes: S channels, N samples, F frequency bins, B bands, T frames.
 Audio = NDArray[np.float32]
@@ -29,32 +26,6 @@ class Curve:
     name: str
     steps: tuple[int, ...]
     values: dict[str, tuple[float, ...]]
-
-
-def metric_plot(table: ScoreTable, column: Column) -> bytes:
-    """Bars of our rows with whiskers of one standard deviation, and the paper's figures on an axis of their own.
-
-    The two panels share rows and nothing else: another embedder's values are never drawn on our scale.
-    """
-    rows = table.rows()
-    in_paper = column.paper and any(paper_table().value(*row, column.metric) is not None for row in rows)
-    figure = Figure(figsize=(7.4, 1.2 + 0.21 * len(rows)), layout="constrained")
-    widths = [2, 1] if in_paper else [1]
-    panels = figure.subplots(1, len(widths), sharey=True, width_ratios=widths, squeeze=False)
-    ours = panels[0, 0]
-    _bars(ours, table, column, rows)
-    ours.set_title(f"ours: {embedder_name(table.protocol)}\n{sizes(table.protocol)}", fontsize=8, loc="left")
-    if in_paper:
-        _paper_marks(panels[0, 1], column, rows)
-    direction = {True: " (higher is better)", False: " (lower is better)", None: ""}[column.higher_is_better]
-    figure.suptitle(f"{column.title}{direction}", fontsize=11)
-    return png_of(figure)
-
-
-def metric_plots(table: ScoreTable) -> dict[str, bytes]:
-    """The plot of every metric the table holds, under the metric's name."""
-    scored = {score.metric for score in table.scores}
-    return {column.metric: metric_plot(table, column) for column in scored_columns(table) if column.metric in scored}
 
 
 def training_plot(curves: Sequence[Curve]) -> bytes:
@@ -153,73 +124,9 @@ _COLOURS = {
 _OTHER_COLOUR = "#56B4E9"
 
 
-def _bars(axes: Axes, table: ScoreTable, column: Column, rows: Sequence[Row]) -> None:
-    cells = {place: cell for place, row in enumerate(rows) if (cell := table.cell(*row, column.metric))}
-    values = {place: cell.mean * column.scale for place, cell in cells.items()}
-    spreads = {place: cell.std * column.scale for place, cell in cells.items() if cell.batches > 1}
-    limit = _limit(values, spreads, rows)
-    axes.barh(
-        list(values),
-        [min(value, limit) for value in values.values()],
-        xerr=[spreads.get(place, np.nan) if value <= limit else np.nan for place, value in values.items()],
-        height=0.75,
-        color=[row_colour(rows[place]) for place in values],
-        error_kw={"elinewidth": 1, "capsize": 2, "ecolor": "#404040"},
-    )
-    axes.set_yticks(range(len(rows)), [_row_name(rows, place) for place in range(len(rows))], fontsize=8)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.axvline(0, color="#404040", linewidth=0.6)
-    _axis(axes, column, values, limit, written=column.text)
-
-
-def _paper_marks(axes: Axes, column: Column, rows: Sequence[Row]) -> None:
-    printed = {place: paper_table().value(*row, column.metric) for place, row in enumerate(rows)}
-    values = {place: value * column.scale for place, value in printed.items() if value is not None}
-    limit = _limit(values, {}, rows)
-    shown = {place: value for place, value in values.items() if value <= limit}
-    colours = [row_colour(rows[place]) for place in shown]
-    axes.scatter(list(shown.values()), list(shown), marker="D", s=16, color=colours, clip_on=False, zorder=3)
-    unstated = ", k not stated" if column.neighbour else ""
-    axes.set_title(f"paper: LAION CLAP, 512-d{unstated}\n5 batches of 1,000 against 5,000", fontsize=8, loc="left")
-    _axis(axes, column, values, limit, written=column.printed)
-    axes.set_xlim(left=0.0)
-
-
-def _limit(values: dict[int, float], spreads: dict[int, float], rows: Sequence[Row]) -> float:
-    """Where the axis ends: the real row or noise may lie so far out that the arms would all look alike."""
-    highest = max(values.values(), default=0.0)
-    arms = [value + spreads.get(place, 0.0) for place, value in values.items() if rows[place] not in REFERENCE_ROWS]
-    return 1.25 * max(arms) if arms and 0 < 3 * max(arms) < highest else float("inf")
-
-
-def _axis(
-    axes: Axes, column: Column, values: dict[int, float], limit: float, *, written: Callable[[float], str]
-) -> None:
-    """What both panels share; a value beyond the axis is written at its edge."""
-    for place, value in values.items():
-        if value > limit:
-            box = {"facecolor": "white", "lw": 0, "pad": 1}
-            mark = f"{written(value / column.scale)} →"
-            axes.text(0.99 * limit, place, mark, ha="right", va="center", fontsize=7, bbox=box)
-    if np.isfinite(limit):
-        axes.set_xlim(right=limit)
-    axes.set_xlabel(column.title, fontsize=8)
-    axes.tick_params(axis="x", labelsize=7)
-    axes.grid(axis="x", color="#d9d9d9", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
 def row_colour(row: Row) -> str:
     """The colour of a row's arm in every picture."""
     return _COLOURS.get(row[0], _OTHER_COLOUR)
-
-
-def _row_name(rows: Sequence[Row], place: int) -> str:
-    """The inputs, with the arm's name before the first row of each arm."""
-    arm, inputs = rows[place]
-    is_first = place == 0 or rows[place - 1][0] != arm
-    return f"{arm}:  {inputs}" if is_first else inputs
 
 
 def _curve(axes: Axes, curve: Curve) -> None:

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from metrics.table import NOISE_ROW, RANDOM_ROW, REAL_ROW, ScoreTable
+from metrics.table import NOISE_ROW, RANDOM_ROW, REAL_ROW, ScoreTable, is_bound
 from tasks.columns import Column, columns
-from tasks.paper_table import REFERENCE_ROWS, Row
+from tasks.paper_table import Row
 from tasks.plots import png_of, row_colour
 
 # Shapes: N stems of one set, M stems of all sets, E CLAP width.
@@ -109,14 +109,14 @@ def _panels(table: ScoreTable) -> dict[str, list[Row]]:
     """The arms' rows by what they were given; CLAP_A*, which stands in for CLAP_A in one arm, beside it."""
     panels: dict[str, list[Row]] = {}
     for row in table.rows():
-        if row not in REFERENCE_ROWS:
+        if not is_bound(row):
             panels.setdefault(row[1].replace("CLAP_A*", "CLAP_A"), []).append(row)
     stood_in = {name for name, rows in panels.items() if any("*" in inputs for _, inputs in rows)}
     return {f"{name} (+CLAP_beta: CLAP_A*)" if name in stood_in else name: rows for name, rows in panels.items()}
 
 
 def _arms(table: ScoreTable) -> Sequence[str]:
-    return list(dict.fromkeys(row[0] for row in table.rows() if row not in REFERENCE_ROWS))
+    return list(dict.fromkeys(row[0] for row in table.rows() if not is_bound(row)))
 
 
 def _coordinates(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from metrics.protocol import Protocol
-from metrics.table import NOISE_ROW, REAL_ROW, ScoreTable
+from metrics.table import ALIKE_ROW, NOISE_ROW, REAL_ROW, ScoreTable
 from tasks.arm_comparison import load_compared
 from tasks.artifact import Artifact
 from tasks.bridge_quality import PICTURE, load_crossings
@@ -19,10 +19,12 @@ from tasks.checks import CheckResult, ClapQuality, check
 from tasks.clap import clap_space
 from tasks.context_sensitivity import load_listening
 from tasks.embed import load_embeddings
+from tasks.embed_alike import told_of_alike
 from tasks.examples import examples_of
 from tasks.exports import add_to_dataset, write_scores_parquet, write_table1_parquet
 from tasks.judge import SPACE_PICTURE, in_space, load_quality, load_scores
 from tasks.judged_row import JudgedRow
+from tasks.lost_shards import lost_shards
 from tasks.page import ReportInput, render_page
 from tasks.plots import Curve
 from tasks.plots_overview import stem_map
@@ -87,6 +89,7 @@ class MakeReport(Step):
     trainings: tuple[tuple[str, Artifact], ...]
     model_rows: tuple[tuple[str, str], ...]
     command: str
+    suspects: tuple[str, ...] = ()
 
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
         table, provenance = self.table(), self.provenance()
@@ -96,7 +99,7 @@ class MakeReport(Step):
         write_statistics_parquet(out / STATISTICS, sure, table, provenance)
         write_comparisons_parquet(out / COMPARISONS, sure, table, provenance)
         write_table_text(out, TABLE1_TEXT, table, provenance, with_paper=True)
-        remarks = [f"{line}\n" for line in sure.lines()] + self._unread()
+        remarks = [f"{line}\n" for line in sure.lines()] + self._alike() + self._unread() + self._reservations()
         (out / TABLE_TEXT).write_text(_printed(table, provenance) + "".join(remarks), encoding="utf-8")
         (out / CHECKS).write_text(json.dumps([result._asdict() for result in checks], indent=1), encoding="utf-8")
         (out / PAGE).write_text(render_page(self._page(table, provenance, checks, sure)), encoding="utf-8")
@@ -110,7 +113,8 @@ class MakeReport(Step):
     def sureness(self, table: ScoreTable) -> Sureness:
         """How far the table can be believed; its rows in the table's order."""
         place = {row: number for number, row in enumerate(table.rows())}
-        rows = sorted(self.rows, key=lambda row: place[row.arm, row.inputs])
+        scored = [row for row in self.rows if (row.arm, row.inputs) in place]
+        rows = sorted(scored, key=lambda row: place[row.arm, row.inputs])
         return Sureness.of(
             table,
             [load_statistics(row.statistics) for row in rows],
@@ -143,10 +147,21 @@ class MakeReport(Step):
             return None
         return ClapQuality(windows=told.windows, recall_at_5=told.recall_at_5, role_accuracy=told.role_accuracy)
 
+    def _alike(self) -> list[str]:
+        """A line that says what the alike accompaniments are, or why there are none."""
+        return [f"{told_of_alike(row.row.candidates)}\n" for row in self.rows if (row.arm, row.inputs) == ALIKE_ROW]
+
     def _unread(self) -> list[str]:
         """A line for every file of the corpus that could not be read."""
         quarantined = read_catalogue(self.catalogue.path).quarantined
         return [f"left out, unreadable: {item.path}: {item.reason}\n" for item in quarantined]
+
+    def _reservations(self) -> list[str]:
+        """A line for every suspect result that was allowed, and for every broken shard that all this goes without."""
+        rows = (artifact for row in self.rows for artifact in (row.scores, row.statistics))
+        lost = lost_shards(self.clap, *rows, *self.comparisons, *dict(self.trainings).values())
+        made = [f"made by code that has changed since, and allowed: {suspect}\n" for suspect in self.suspects]
+        return made + [f"left out, broken shard of windows: {shard}\n" for shard in dict.fromkeys(lost)]
 
     def _witness(self) -> str:
         told = json.loads((self.cross_check.path / "fad.json").read_text(encoding="utf-8"))
@@ -171,7 +186,7 @@ class MakeReport(Step):
             stem_map=self._stem_map(),
             curves=tuple(curve(name, artifact) for name, artifact in self.trainings),
             examples=examples_of(made, self.windows),
-            notes=(self._witness(), *self._unread()),
+            notes=(self._witness(), *self._alike(), *self._unread(), *self._reservations()),
             commands=(self.command,),
         )
 

@@ -87,7 +87,8 @@ class MeasureRow(Step):
         from_tracks = self.row.prompts is not None  # each clip of the noise is a draw of its own
         tracks = tracks_of(made, keys) if from_tracks else keys
         copies = self._memorisation(made, keys, tracks) if self.row.quality and from_tracks else None
-        figures = (*self._scores(made, keys, tracks), *([copies[0]] if copies else []), *self._gates(made, keys))
+        scores = self._scores(made, keys, tracks) if keys else ()
+        figures = (*scores, *([copies[0]] if copies else []), *self._gates(made, keys))
         found = RowStatistics(
             self.row.arm, self.row.inputs, len(set(tracks)), figures, tuple(copies[1]) if copies else ()
         )

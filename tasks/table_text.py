@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import polars as pl
 
-from metrics.table import ScoreTable
+from metrics.table import ScoreTable, is_bound
 from tasks.columns import Column, columns
 from tasks.exports import table1_frame
-from tasks.paper_table import REFERENCE_ROWS, Row, paper_table
+from tasks.paper_table import Row, paper_table
 from tasks.provenance import Provenance, caption_lines
 from tasks.whole_files import write_whole
 
@@ -105,7 +105,7 @@ def _papers(table: ScoreTable, column: Column) -> _Shown:
 
 def best_rows(column: Column, printed: dict[Row, str]) -> frozenset[Row]:
     """The arms' rows with the best printed figure: several where they print alike, none where there is one arm."""
-    figures = {row: float(text) for row, text in printed.items() if row not in REFERENCE_ROWS}
+    figures = {row: float(text) for row, text in printed.items() if not is_bound(row)}
     if len(figures) < 2 or column.higher_is_better is None:
         return frozenset()
     best = max(figures.values()) if column.higher_is_better else min(figures.values())

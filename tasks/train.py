@@ -25,6 +25,7 @@ from models.unet import UNetRecipe
 from models.weights import load_weights, save_weights
 from tasks.artifact import Artifact
 from tasks.latent_origin import require_one_codec
+from tasks.lost_shards import hand_on_lost
 from tasks.pack import load_latents, load_text
 from tasks.previews import Previews
 from tasks.process_group import call_assistants
@@ -41,6 +42,8 @@ class Training(Step):
     """A step that trains a network: alone, or led by the first of several processes."""
 
     resumable: ClassVar[bool] = True
+
+    data: Artifact
 
     @property
     @abstractmethod
@@ -67,6 +70,7 @@ class Training(Step):
             weights = self.train(runtime, session)
         save_weights(out / WEIGHTS, weights, {})
         self.write_recipe(out)
+        hand_on_lost(out, self.data)
         return {"steps": self.steps}
 
     def assist(self, runtime: Runtime) -> None:

@@ -15,7 +15,8 @@ from tasks.progress import Progress
 from tasks.runtime import Runtime, code_version
 from tasks.step import Step
 from tasks.telemetry_file import TelemetryFile
-from tasks.tracking import Spared, Tracking, log_training_files, open_tracking, training_log, unheard
+from tasks.tracking import Tracking, log_training_files, open_tracking
+from tasks.tracking_outage import Spared, training_log, unheard
 from tasks.whole_files import write_whole
 
 Log = Callable[[int, Mapping[str, float]], None]

@@ -20,8 +20,10 @@ from tasks.bridge_quality import crossing
 from tasks.checks import CheckResult
 from tasks.columns import columns
 from tasks.context_sensitivity import Listening
-from tasks.page import Example, ReportInput, render_page
-from tasks.plots import Curve, band_levels, metric_plot, space_plot, spectrogram_plot
+from tasks.page import ReportInput, render_page
+from tasks.page_examples import Example
+from tasks.plots import Curve, band_levels, space_plot, spectrogram_plot
+from tasks.plots_metrics import metric_plot
 from tasks.provenance import Provenance
 from tasks.row_statistics import RowStatistics
 from tasks.sureness import Sureness
@@ -90,7 +92,6 @@ def report(table):
         candidate_SN=tone_SN,
         real_SN=tone_SN,
         context_mp3=b"context",
-        mixture_mp3=b"mixture",
         candidate_mp3=b"candidate",
         real_mp3=b"real",
     )
@@ -156,7 +157,8 @@ def outline(page):
 def test_the_page_asks_nobody_for_anything(page, outline):
     addresses = [value for _, found in outline.tags for name, value in found.items() if name in ("src", "href")]
     assert all(address.startswith(("data:", "#")) for address in addresses)
-    assert not re.search(r"https?://|url\(|@import", page)
+    assert not re.search(r"https?://|url\(|@import", re.sub(r"<script>.*</script>", "", page, flags=re.DOTALL))
+    assert "default-src 'none'" in page and "connect-src" not in page  # so that the script cannot either
 
 
 def test_the_page_is_well_nested(outline):
@@ -165,7 +167,7 @@ def test_the_page_is_well_nested(outline):
 
 
 def test_text_from_outside_stays_text(page, outline):
-    assert not any(tag == "script" for tag, _ in outline.tags)
+    assert [found for tag, found in outline.tags if tag == "script"] == [{}]  # the players', by its digest
     assert not any("onerror" in found for _, found in outline.tags)
     assert "my &lt;script&gt;" in page
 
@@ -175,8 +177,8 @@ def test_every_picture_and_player_says_what_it_is(outline):
     players = [found for tag, found in outline.tags if tag == "audio"]
     assert len(pictures) == 6  # FAD, APA with context ignored, a spectrogram, the judge's space, the bridge, a training
     assert all(found["alt"] for found in pictures)
-    assert len(players) == 4
-    assert all("+DiT / ctx" in found["aria-label"] for found in players)
+    assert [found["data-name"] for found in players] == ["context", "+DiT / ctx, the <best>", "real stem"]
+    assert all("window heldout-00000001" in found["aria-label"] for found in players)
 
 
 def test_every_link_leads_to_a_section(outline):
@@ -204,9 +206,9 @@ def test_a_missing_check_is_shown_as_failed(page):
 
 
 def test_a_candidate_without_context_has_no_context_player(report):
-    alone = dataclasses.replace(report.examples[0], context_SN=None, context_mp3=None, mixture_mp3=None)
+    alone = dataclasses.replace(report.examples[0], context_SN=None, context_mp3=None)
     page = render_page(dataclasses.replace(report, examples=(alone,), curves=(), checks=()))
-    assert page.count("<audio") == 2
+    assert page.count("<audio controls") == 2
     assert "Training curves" not in page
 
 
@@ -225,10 +227,18 @@ def test_equal_reports_give_equal_pages(report, page):
 
 def test_equal_tables_give_equal_pictures_and_other_tables_other_ones(table):
     fad = columns((2, 5))[1]
-    assert metric_plot(table, fad) == metric_plot(table, fad)
+    assert metric_plot(table, fad, {}) == metric_plot(table, fad, {})
     moved = dataclasses.replace(table.scores[4], value=0.9)
     other = dataclasses.replace(table, scores=(*table.scores[:4], moved, *table.scores[5:]))
-    assert metric_plot(other, fad) != metric_plot(table, fad)
+    assert metric_plot(other, fad, {}) != metric_plot(table, fad, {})
+
+
+def test_whiskers_are_the_intervals_and_not_the_spread_over_batches(table):
+    fad = columns((2, 5))[1]
+    row = next(row for row in table.rows() if row[0] == "+DiT" and table.cell(*row, "fad"))
+    narrow, wide = ({(row, "fad"): (0.5 - width, 0.5 + width)} for width in (0.01, 0.3))
+    pictures = {metric_plot(table, fad, ends) for ends in ({}, narrow, wide)}
+    assert len(pictures) == 3
 
 
 def test_the_page_tells_how_well_the_judge_hears_or_has_no_such_section(report, page):

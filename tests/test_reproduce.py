@@ -80,16 +80,25 @@ def test_the_bounds_have_the_cells_of_the_paper(report: Path) -> None:
     assert table.cell("lower bound", "random accompaniment", "cs_ta") is not None
 
 
+def test_real_stems_through_each_codec_stand_below_the_real_row_and_no_value_of_the_papers_beside(report: Path) -> None:
+    rows = read_scores_parquet(report / "scores.parquet").rows()
+    assert [arm for arm, _ in rows[:5]] == ["real"] * 3 + ["lower bound"] * 2
+    assert all(inputs.startswith("through Music2Latent") for _, inputs in rows[1:3])
+    assert pl.read_csv(report / "table1.csv")["paper_fad"][1:3].null_count() == 2
+    table = (report / "table.txt").read_text(encoding="utf-8")
+    assert "There is no row of alike accompaniments: no other song here is " in table
+
+
 def test_scores_carry_their_protocol(report: Path) -> None:
     frame = pl.read_parquet(report / "scores.parquet")
     assert frame["run_scale"].unique().to_list() == ["tiny"]
     assert frame["protocol_space_name"].unique().to_list() == ["small"]
     assert frame["protocol_space_weights_sha256"].str.len_chars().unique().to_list() == [64]
-    assert read_table1_parquet(report / "table1.parquet").height == 31
+    assert read_table1_parquet(report / "table1.parquet").height == 33
 
 
 def test_the_table_is_there_for_papers_and_the_scores_beside_those_of_other_runs(report: Path) -> None:
-    assert pl.read_csv(report / "table1.csv").height == 31
+    assert pl.read_csv(report / "table1.csv").height == 33
     assert all("CLAP" in (report / f"table1.{suffix}").read_text(encoding="utf-8") for suffix in ("md", "tex"))
     runs = pl.scan_parquet(report.parent / "scores" / "**/*.parquet", hive_partitioning=True).collect()
     assert runs.height == pl.read_parquet(report / "scores.parquet").height
@@ -98,7 +107,7 @@ def test_the_table_is_there_for_papers_and_the_scores_beside_those_of_other_runs
 
 def test_what_six_candidates_of_four_songs_cannot_tell_is_blank_with_its_reason(report: Path) -> None:
     statistics = read_statistics_parquet(report / "statistics.parquet")
-    assert statistics.select("arm", "inputs").unique().height == 31
+    assert statistics.select("arm", "inputs").unique().height == 33
     assert statistics.filter(pl.col("low").is_null() & (pl.col("note") == "")).is_empty()
     endless = statistics.filter(pl.col("metric") == "fad_infinite")
     assert endless["value"].is_null().all() and endless["note"].str.contains("candidates leave").all()
@@ -126,7 +135,7 @@ def test_a_second_run_builds_nothing_and_makes_no_second_mlflow_run(workspace: P
     assert done.returncode == 0, done.stderr
     assert records(workspace) == before
     assert evaluation_runs(workspace) == runs
-    assert len(runs) == 31
+    assert len(runs) == 33
 
 
 def evaluation_runs(workspace: Path) -> set[str]:

@@ -9,8 +9,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
+from time import sleep
 from typing import Any
 
 import pytest
@@ -22,11 +25,12 @@ from flows.invalidation import Selection, invalidate_lines
 from flows.request import RequestError, StudyRequest
 from flows.session import Session, session
 from flows.single_stage import MissingInputs, run_lines
-from flows.status import inspected, settle_suspects, status_lines
+from flows.status import Settled, inspected, settle_suspects, status_lines
 from models.arms import Arm
 from tasks import code_digest
 from tasks.artifact import Artifact
 from tasks.encode import EncodeWindows
+from tasks.file_lock import locked, locked_if_free
 from tasks.inspection import State
 from tasks.runtime import Runtime
 from tasks.step import Step
@@ -109,6 +113,11 @@ def states(ready: Session) -> dict[State, set[str]]:
     for finding in inspected(ready).findings():
         found.setdefault(finding.state, set()).add(finding.stage)
     return found
+
+
+def settled(request: StudyRequest) -> Settled:
+    ready = session(request)
+    return settle_suspects(ready, inspected(ready))
 
 
 def first(study: Path, stage: str) -> dict[str, Any]:
@@ -231,8 +240,11 @@ def test_a_changed_line_makes_suspect_what_it_had_a_part_in_and_a_comment_nothin
     assert {finding.key for finding in findings if finding.own_code_changed} == judged
     assert {finding.state for finding in findings} == {State.THERE, State.SUSPECT}
     with pytest.raises(RequestError, match=r"judged .*tasks\.judge.*--refresh.*bless.*--allow-suspect"):
-        settle_suspects(session(asked(study)))
-    assert settle_suspects(session(asked(study, allow_suspect=True))) == []
+        settled(asked(study))
+    used = settled(asked(study, allow_suspect=True))
+    assert {finding.key for finding in used.used} == judged and not used.removed
+    report = used.told_by(session(asked(study)).report(inspected(session(asked(study))).make))
+    assert len(report.suspects) == len(judged) and all("tasks.judge" in line for line in report.suspects)
     # Blessing the results whose own code changed clears those made from them, and is kept in the record.
     blessed = list(bless_lines(study / "workspace", (), everything=True))
     assert len(blessed) == len(judged) and all("tasks.judge" in line for line in blessed)
@@ -242,10 +254,15 @@ def test_a_changed_line_makes_suspect_what_it_had_a_part_in_and_a_comment_nothin
         list(bless_lines(study / "workspace", (first(study, "judged")["key"],), everything=False))
 
 
-def test_refreshing_makes_again_just_what_is_suspect_for_itself(study: Path) -> None:
+@pytest.mark.parametrize("by_stage", [False, True])
+def test_refreshing_makes_again_just_what_is_suspect_for_itself(by_stage: bool, study: Path) -> None:
     for record in list(store_of(study).records("pack")):
         store_of(study).rewrite(record | {"modules": record["modules"] | {"tasks.pack": "0" * 12}})
-    removed = settle_suspects(session(asked(study, refresh=True)))
+    with pytest.raises(RequestError, match=r"no stage 'pac'; it has .*pack"):
+        settled(asked(study, refresh_stages=("pac",)))
+    with pytest.raises(RequestError, match="suspect"):
+        settled(asked(study, refresh_stages=("encode",)))
+    removed = settled(asked(study, refresh_stages=("pack",)) if by_stage else asked(study, refresh=True)).removed
     assert {finding.stage for finding in removed} == {"pack"}
     before = {record["key"] for record in store_of(study).records()}
     build_all(asked(study))
@@ -351,6 +368,44 @@ def test_garbage_is_what_neither_a_report_nor_the_study_refers_to(study: Path) -
     list(gc_lines(asked(study), older_than_days=0, delete=True))
     assert states(session(asked(study))).keys() == {State.THERE}
     assert {record["identity"]["seed"] for record in store_of(study).records("report")} == {0}
+
+
+def test_what_a_killed_build_left_is_garbage_once_old_and_what_is_being_built_is_not(study: Path) -> None:
+    home = study / "workspace" / "artifacts" / "pack"
+    left, building = (home / f".building-{letter * 24}" for letter in "ab")
+    for folder in (left, building):
+        folder.mkdir()
+        (folder / "state").write_bytes(b"1234")
+    assert not any("nobody" in line for line in gc_lines(asked(study), older_than_days=1, delete=True))
+    with locked(home / f".{'b' * 24}.lock"):
+        for delete, verb in ((False, "left"), (True, "removed")):
+            lines = [line for line in gc_lines(asked(study), older_than_days=0, delete=delete) if "nobody" in line]
+            assert lines[0].startswith(verb) and left.name in lines[0]
+            assert not any(building.name in line for line in lines)
+            assert left.exists() is not delete
+    assert (building / "state").read_bytes() == b"1234"
+    assert states(session(asked(study))).keys() == {State.THERE}
+
+
+def test_who_waited_for_a_lock_that_was_cleared_takes_the_new_one(tmp_path: Path) -> None:
+    path, order = tmp_path / ".lock", list[str]()
+
+    def waits() -> None:
+        with locked(path):
+            order.append("waited")
+
+    waiting, holder = Thread(target=waits), ExitStack()
+    holder.enter_context(locked(path))
+    waiting.start()
+    sleep(0.2)
+    path.unlink()
+    with locked_if_free(path) as free:  # a third one meets no file, and makes one
+        assert free
+        holder.close()
+        sleep(0.2)
+        order.append("held")
+    waiting.join(10)
+    assert order == ["held", "waited"]
 
 
 def test_an_explanation_names_identity_inputs_users_and_the_nearest_other(study: Path) -> None:

@@ -1,6 +1,7 @@
 """MLflow on a real SQLite store: one run per key however often we publish, and curves that continue."""
 
 import dataclasses
+import json
 import math
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from metrics.embeddings import Space
 from metrics.protocol import Protocol
 from metrics.table import Score, ScoreTable
-from tasks.tracking import DataRun, EvaluationRun, open_tracking, publish_data, publish_evaluations, training_log
+from tasks.tracking import DataRun, EvaluationRun, open_tracking, publish_data, publish_evaluations
+from tasks.tracking_outage import training_log
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,17 @@ def test_publishing_again_makes_no_second_run_and_replaces_a_half_made_one(track
     assert second["e2"] != first["e2"]
     keys = [run.data.tags["stemwright.key"] for run in client.search_runs([tracking.eval_id])]
     assert sorted(keys) == ["e1", "e2"]
+
+
+def test_a_link_opens_the_list_with_all_scores_and_leaves_a_persons_note(tracking, client, row):
+    publish_evaluations(tracking, [row])
+    tags = client.get_experiment(tracking.eval_id).tags
+    view = json.loads(tags["mlflow.sharedViewState.table"])
+    assert {"metrics.`quality/fad`", "metrics.`adherence/apa`"} <= set(view["selectedColumns"])
+    assert f"#/experiments/{tracking.eval_id}/runs?viewStateShareKey=table" in tags["mlflow.note.content"]
+    client.set_experiment_tag(tracking.eval_id, "mlflow.note.content", "ours")
+    publish_evaluations(tracking, [row])
+    assert client.get_experiment(tracking.eval_id).tags["mlflow.note.content"] == "ours"
 
 
 def test_a_resumed_training_continues_its_run_without_repeating_steps(tracking, client):
