@@ -7,7 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from flows import graph, preparation
+from flows import preparation
+from flows.arm_training import train_arm
 from flows.request import StudyRequest
 from flows.session import Session, session
 from tasks.artifact import Artifact
@@ -34,7 +35,7 @@ def export_lines(request: StudyRequest, out: Path) -> Iterator[str]:
         return found
 
     prepared = preparation.prepare(ready.study, ready.folder, find)
-    trained = graph.train_arm(ready.study, prepared, arm, find)
+    trained = train_arm(ready.study, prepared, arm, find)
     scores = ready.runtime.root / "reports" / request.name() / SCORES
     export_model(
         TrainedArm(

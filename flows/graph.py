@@ -8,28 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from flows.arm_training import Trained, train_arm
 from flows.preparation import Prepared, prepare
 from flows.study import Make, Study
-from flows.sureness import Against, alike_stems, compare_arms, measure_row, prompts_truth, wrong_stems
-from models.arms import Arm, DenoiserRecipe
+from flows.sureness import compare_arms
+from flows.table_rows import bounds, evaluate_arm, real_stems
+from models.arms import Arm
 from models.clap import LaionClapRecipe
-from models.codecs import CodecRecipe
 from models.conditioning import Conditioning
 from tasks.artifact import Artifact
 from tasks.bridge_quality import MeasureBridge
 from tasks.context_sensitivity import MeasureContext
-from tasks.embed import EmbedNoise, EmbedWindows, Mixing
-from tasks.encode import EncodeWindows
-from tasks.fit_codec import FitCodec, codec_name
-from tasks.generate import GenerateCandidates
-from tasks.import_codec import ImportCodec
-from tasks.judge import CrossCheckFad, EmbedCandidates, MeasureClap, ScoreRow
-from tasks.judged_row import JudgedRow
-from tasks.pack import PackLatents
-from tasks.reference_state import MeasureReferences
+from tasks.embed import Mixing
+from tasks.fit_codec import codec_name
+from tasks.judge import CrossCheckFad, MeasureClap
 from tasks.report import MakeReport, ReportRow
-from tasks.roundtrip_stems import RoundtripStems
-from tasks.train import TrainBridge, TrainDenoiser
 
 
 class Inspected(NamedTuple):
@@ -41,22 +34,6 @@ class Inspected(NamedTuple):
 
 LISTENERS = 16
 """Prompts on which it is measured whether a denoiser listens: three candidates each."""
-
-
-class Coded(NamedTuple):
-    """A fitted codec and what it made of the training windows and the prompts."""
-
-    codec: Artifact
-    train: Artifact
-    prompts: Artifact
-
-
-class Trained(NamedTuple):
-    """An arm ready to play."""
-
-    coded: Coded
-    denoiser: Artifact
-    bridge: Artifact | None
 
 
 def whole(
@@ -76,214 +53,6 @@ def whole(
         rows += evaluate_arm(study, prepared, arm, trained, rows_of(arm), make)
         inspected.append(inspect_arm(study, prepared, arm, trained, make))
     return _report(study, prepared, rows, trainings, inspected, make, command=command)
-
-
-def code(study: Study, prepared: Prepared, recipe: CodecRecipe, make: Make) -> Coded:
-    """A codec, fitted where none was brought, and the latents of the training windows and the prompts."""
-    codec = fitted_codec(study, prepared, recipe, make)
-    train = make(EncodeWindows(windows=prepared.windows.train, codec=codec))
-    prompts = make(EncodeWindows(windows=prepared.windows.prompts, codec=codec))
-    return Coded(
-        codec=codec,
-        train=make(PackLatents(latents=train, embeddings=prepared.train_embeddings)),
-        prompts=make(PackLatents(latents=prompts, embeddings=prepared.prompt_embeddings)),
-    )
-
-
-def fitted_codec(study: Study, prepared: Prepared, recipe: CodecRecipe, make: Make) -> Artifact:
-    """A codec that was brought, or one fitted on the training windows."""
-    if weights := dict(study.brought).get(recipe):
-        return make(ImportCodec(recipe=recipe, sha256=weights))
-    windows, first = prepared.windows.train, study.codec_windows
-    return make(FitCodec(recipe=recipe, windows=windows, first_windows=first, seed=study.seed))
-
-
-def train_arm(study: Study, prepared: Prepared, arm: Arm, make: Make) -> Trained:
-    """An arm's codec, denoiser and bridge. Arms that share a recipe share the result."""
-    coded = code(study, prepared, arm.denoiser.codec, make)
-    denoiser = _denoiser(arm.denoiser, coded, make)
-    bridge = make(TrainBridge(data=coded.train, recipe=arm.bridge)) if arm.bridge else None
-    return Trained(coded=coded, denoiser=denoiser, bridge=bridge)
-
-
-def _denoiser(recipe: DenoiserRecipe, coded: Coded, make: Make) -> Artifact:
-    start = _denoiser(recipe.start, coded, make) if recipe.start else None
-    return make(TrainDenoiser.of(recipe, data=coded.train, start=start, heldout=coded.prompts, codec=coded.codec))
-
-
-def evaluate_arm(
-    study: Study, prepared: Prepared, arm: Arm, trained: Trained, conditionings: tuple[Conditioning, ...], make: Make
-) -> list[ReportRow]:
-    """The rows of one arm: generate, embed, score."""
-    against = prompts_truth(study, prepared, make)
-    return [_evaluate(study, prepared, arm, trained, conditioning, against, make) for conditioning in conditionings]
-
-
-def _evaluate(
-    study: Study,
-    prepared: Prepared,
-    arm: Arm,
-    trained: Trained,
-    conditioning: Conditioning,
-    against: Against,
-    make: Make,
-) -> ReportRow:
-    candidates = make(
-        GenerateCandidates(
-            denoiser=trained.denoiser,
-            bridge=trained.bridge if conditioning.clap else None,
-            codec=trained.coded.codec,
-            prompts=trained.coded.prompts,
-            windows=prepared.windows.prompts,
-            conditioning=conditioning,
-            sampler=arm.sampler,
-            guidance=arm.guidance,
-            pseudo_stereo=arm.pseudo_stereo,
-            samples=study.rule.window_samples,
-            count=study.candidates,
-            seed=study.seed,
-        )
-    )
-    # Unconditional candidates are mixed too: what APA gives without adherence is a diagnostic of the table.
-    mixed = conditioning.context or conditioning.clap is None
-    judged = make(
-        EmbedCandidates(
-            candidates=candidates,
-            windows=prepared.windows.prompts,
-            clap=prepared.clap,
-            mixing=Mixing.of(study.protocol) if mixed else None,
-        )
-    )
-    row = _row(
-        study,
-        prepared,
-        judged,
-        make,
-        arm=arm.name,
-        inputs=conditioning.label,
-        conditioning=conditioning,
-        prompts=prepared.prompt_embeddings,
-        adherence=conditioning.context,
-    )
-    scores, statistics = make(ScoreRow(row=row)), measure_row(study, prepared, row, against, make)
-    return ReportRow(row=row, candidates=candidates, scores=scores, statistics=statistics)
-
-
-def bounds(study: Study, prepared: Prepared, make: Make) -> list[ReportRow]:
-    """The real row, what the codecs make of it, and the lower bounds: other embeddings through the same scores."""
-    protocol, clap = study.protocol, prepared.clap
-    real = _real(study, prepared, make)
-    noise = make(
-        EmbedNoise(
-            clap=clap,
-            clips=study.bound_candidates,
-            samples=study.rule.window_samples,
-            lufs=protocol.noise_lufs,
-            seed=study.seed,
-        )
-    )
-    wrong = wrong_stems(study, prepared, make)
-    rows = (
-        _row(study, prepared, real, make, arm="real", inputs="original accompaniment", prompts=real),
-        _row(study, prepared, noise, make, arm="lower bound", inputs="white noise", prompts=None),
-        _row(
-            study,
-            prepared,
-            wrong,
-            make,
-            arm="lower bound",
-            inputs="random accompaniment",
-            prompts=prepared.prompt_embeddings,
-            quality=False,
-        ),
-        _row(
-            study,
-            prepared,
-            alike_stems(study, prepared, make),
-            make,
-            arm="lower bound",
-            inputs="alike accompaniment",
-            prompts=prepared.prompt_embeddings,
-            quality=False,
-        ),
-        *_through_codecs(study, prepared, real, make),
-    )
-    return [
-        ReportRow(
-            row=row,
-            candidates=None,
-            scores=make(ScoreRow(row=row)),
-            statistics=measure_row(study, prepared, row, None, make),
-        )
-        for row in rows
-    ]
-
-
-def _through_codecs(study: Study, prepared: Prepared, real: Artifact, make: Make) -> Iterator[JudgedRow]:
-    """The real stems through each codec of the study: what of an arm's distance its codec alone would cost."""
-    for recipe in dict.fromkeys(arm.denoiser.codec for arm in study.arms):
-        heard = make(
-            RoundtripStems(
-                codec=fitted_codec(study, prepared, recipe, make),
-                windows=prepared.windows.real,
-                count=study.candidates,
-                seed=study.seed,
-            )
-        )
-        judged = make(
-            EmbedCandidates(
-                candidates=heard,
-                windows=prepared.windows.real,
-                clap=prepared.clap,
-                mixing=Mixing.of(study.protocol),
-            )
-        )
-        yield _row(
-            study,
-            prepared,
-            judged,
-            make,
-            arm="real",
-            inputs=f"through {codec_name(recipe)}",
-            prompts=real,
-            batches=study.protocol.batches,
-        )
-
-
-def _real(study: Study, prepared: Prepared, make: Make) -> Artifact:
-    return make(EmbedWindows(windows=prepared.windows.real, clap=prepared.clap, mixing=Mixing.of(study.protocol)))
-
-
-def _row(
-    study: Study,
-    prepared: Prepared,
-    candidates: Artifact,
-    make: Make,
-    *,
-    arm: str,
-    inputs: str,
-    prompts: Artifact | None,
-    conditioning: Conditioning | None = None,
-    quality: bool = True,
-    adherence: bool = True,
-    batches: int | None = None,
-) -> JudgedRow:
-    references, mispaired = prepared.reference_embeddings, prepared.mispaired
-    return JudgedRow(
-        arm=arm,
-        inputs=inputs,
-        conditioning=conditioning,
-        candidates=candidates,
-        prompts=prompts,
-        references=references,
-        mispaired=mispaired,
-        reference_state=make(MeasureReferences(references=references, mispaired=mispaired)),
-        clap=prepared.clap,
-        protocol=study.protocol,
-        batches=batches or (study.protocol.batches if conditioning else study.protocol.bound_batches),
-        quality=quality,
-        adherence=adherence,
-    )
 
 
 def clap_quality(study: Study, prepared: Prepared, make: Make) -> Artifact | None:
@@ -345,7 +114,7 @@ def _report(
             _once((arm.name, found.listening) for (arm, _), found in zip(trainings, inspected, strict=True))
         ),
         cross_check=make(
-            CrossCheckFad(candidates=_real(study, prepared, make), references=prepared.reference_embeddings)
+            CrossCheckFad(candidates=real_stems(study, prepared, make), references=prepared.reference_embeddings)
         ),
         windows=prepared.windows.prompts,
         rows=tuple(rows),

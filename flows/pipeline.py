@@ -11,7 +11,7 @@ from prefect.artifacts import create_link_artifact
 from prefect.futures import PrefectFuture, wait
 from prefect_dask import DaskTaskRunner
 
-from flows import graph, preparation
+from flows import arm_training, graph, preparation, table_rows
 from flows.preparation import Prepared
 from flows.request import ArmName, StudyRequest
 from flows.session import Session, session
@@ -34,11 +34,11 @@ def prepare(request: StudyRequest) -> Prepared:
 
 
 @flow(name="train-arm", persist_result=False)
-def train_arm(request: StudyRequest, arm: ArmName) -> graph.Trained:
+def train_arm(request: StudyRequest, arm: ArmName) -> arm_training.Trained:
     """One arm's codec, denoiser and bridge, and all they need."""
     ready = session(request)
     prepared = preparation.prepare(ready.study, ready.folder, _make(ready))
-    return graph.train_arm(ready.study, prepared, ready.arm(arm), _make(ready))
+    return arm_training.train_arm(ready.study, prepared, ready.arm(arm), _make(ready))
 
 
 @flow(name="evaluate-arm", persist_result=False)
@@ -47,9 +47,11 @@ def evaluate_arm(request: StudyRequest, arm: ArmName) -> list[ReportRow]:
     ready = session(request)
     wanted = ready.arm(arm)
     prepared = preparation.prepare(ready.study, ready.folder, _make(ready))
-    trained = graph.train_arm(ready.study, prepared, wanted, _make(ready))
+    trained = arm_training.train_arm(ready.study, prepared, wanted, _make(ready))
     graph.inspect_arm(ready.study, prepared, wanted, trained, _make(ready))
-    return graph.evaluate_arm(ready.study, prepared, wanted, trained, request.conditionings_of(wanted), _make(ready))
+    return table_rows.evaluate_arm(
+        ready.study, prepared, wanted, trained, request.conditionings_of(wanted), _make(ready)
+    )
 
 
 @flow(name="reproduce", persist_result=False)
@@ -102,9 +104,9 @@ def build_arm(request: StudyRequest, arm: str, at_once: int, *, rows: bool) -> N
     wanted, runtime = ready.arm(arm), ready.runtime.shared_by(at_once)
     make = partial(build, runtime=runtime)
     prepared = preparation.prepare(ready.study, ready.folder, make)
-    trained = graph.train_arm(ready.study, prepared, wanted, make)
+    trained = arm_training.train_arm(ready.study, prepared, wanted, make)
     if rows:
-        graph.evaluate_arm(ready.study, prepared, wanted, trained, request.conditionings_of(wanted), make)
+        table_rows.evaluate_arm(ready.study, prepared, wanted, trained, request.conditionings_of(wanted), make)
         graph.inspect_arm(ready.study, prepared, wanted, trained, make)
 
 

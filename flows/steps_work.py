@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from flows import graph, preparation
+from flows import preparation
+from flows.arm_training import train_arm
 from flows.request import StudyRequest
 from flows.session import session
+from flows.table_rows import evaluate_arm
 from models.arms import Arm
 from models.conditioning import Conditioning
 from tasks.materialise import build
@@ -25,10 +27,10 @@ def sampled_lines(request: StudyRequest, *, counts: tuple[int, ...], inputs: str
     study, arm, make = ready.study, ready.study.arms[0], partial(build, runtime=ready.runtime)
     row = _conditioning(arm, inputs)
     prepared = preparation.prepare(study, ready.folder, make)
-    trained = graph.train_arm(study, prepared, arm, make)
+    trained = train_arm(study, prepared, arm, make)
     points = []
     for sampler in samplers(arm.sampler, counts):
-        (found,) = graph.evaluate_arm(study, prepared, replace(arm, sampler=sampler), trained, (row,), make)
+        (found,) = evaluate_arm(study, prepared, replace(arm, sampler=sampler), trained, (row,), make)
         points.append(StepsPoint(sampler, found.statistics))
     drawn = make(DrawSteps(arm=arm.name, inputs=inputs, points=tuple(points)))
     yield from steps_lines(drawn)

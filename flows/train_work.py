@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from flows import graph, preparation
+from flows import preparation
+from flows.arm_training import Trained, train_arm
 from flows.request import StudyRequest
 from flows.session import session
 from models.data_parallel import processes
@@ -47,7 +48,7 @@ def train_lines(
         )
         make = partial(_made, runtime=runtime, resume=resume)
         prepared = preparation.prepare(ready.study, ready.folder, make)
-        trained = graph.train_arm(ready.study, prepared, ready.study.arms[0], make)
+        trained = train_arm(ready.study, prepared, ready.study.arms[0], make)
         if group.rank == 0:
             yield from _places(trained)
 
@@ -62,7 +63,7 @@ def _made(step: Step, runtime: Runtime, *, resume: bool) -> Artifact:
         return make(step)
 
 
-def _places(trained: graph.Trained) -> Iterator[str]:
+def _places(trained: Trained) -> Iterator[str]:
     for artifact in (trained.denoiser, trained.bridge):
         if artifact:
             yield f"{artifact.stage}: {artifact.path / WEIGHTS}, figures of the training: {artifact.path / TELEMETRY}"

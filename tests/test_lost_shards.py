@@ -13,10 +13,11 @@ import pytest
 
 from data_manifests.pairs import PairRule
 from data_manifests.schema import RATE_HZ, Catalogue, Stem, StemFile, Track
-from flows.graph import Trained, bounds, evaluate_arm, train_arm
+from flows.arm_training import Trained, train_arm
 from flows.preparation import Prepared, Windows
 from flows.scales import study_at
 from flows.study import Study
+from flows.table_rows import bounds, evaluate_arm
 from models.arms import arm_named
 from models.codec import CHUNK_SAMPLES
 from models.conditioning import ClapSource, Conditioning

@@ -19,7 +19,8 @@ import polars as pl
 import pytest
 import soundfile
 
-from flows.graph import inspect_arm, train_arm
+from flows.arm_training import train_arm
+from flows.graph import inspect_arm
 from flows.preparation import prepare
 from flows.request import StudyRequest
 from flows.session import session
