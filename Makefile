@@ -12,7 +12,7 @@ run: $(STAMP)  ## the main job: Table 1 from the embedded corpus
 	$(VENV)/bin/stemwright reproduce --scale laptop
 
 test: $(STAMP)  ## all tests, each file on one core
-	$(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
+	$(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)  ## style and types
 	$(VENV)/bin/ruff check .

@@ -10,6 +10,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # else every worker would use every core
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first: the last worker would else be alone with them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def s3_server():
     """moto's server mode; what it keeps outlives a restart, as with a real one."""

@@ -24,7 +24,7 @@ from tasks.audio import flac_bytes
 from tasks.export_model import export_model
 from tasks.export_model_card import NO_SCORES
 from tasks.fit_codec import load_codec
-from tasks.generate import GenerateCandidates, Player, _decode_one
+from tasks.generate import GenerateCandidates, Player, decoded_candidate
 from tasks.recipes import dump_recipe
 from tasks.runtime import Runtime
 
@@ -85,7 +85,9 @@ def candidates(trained, context_SN, clap_1E, text_1E, conditioning):
         seed=SEED,
     )
     raw_BVCT = Player(step, Runtime(workspace="")).play(prompts, text_1E.repeat(2, 1), range(2), KEYS)
-    decoded = [_decode_one(codec, raw_BVCT[row].numpy(), key, WINDOW_SAMPLES, SEED) for row, key in enumerate(KEYS)]
+    decoded = [
+        decoded_candidate(codec, raw_BVCT[row].numpy(), key, WINDOW_SAMPLES, SEED) for row, key in enumerate(KEYS)
+    ]
     return raw_BVCT, decoded
 
 

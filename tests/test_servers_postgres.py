@@ -8,10 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -71,7 +73,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     programs = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
     found = programs or Path(shutil.which("initdb") or "initdb").parent
     folder, port = tmp_path_factory.mktemp("postgres"), free_port()
-    for parent in (folder, *folder.parents[:2]):
+    for parent in (folder, *takewhile(lambda parent: parent != Path(tempfile.gettempdir()), folder.parents)):
         parent.chmod(parent.stat().st_mode | 0o011)  # its owner passes through
     if OWNER:
         shutil.chown(folder, OWNER)

@@ -22,6 +22,8 @@ import soundfile
 from flows.request import StudyRequest
 from flows.single_stage import run_lines
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PORT, STAGE, RATE_HZ = 18786, "embed", 48_000
 SILENT = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import multiprocessing
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +19,7 @@ import pytest
 from tasks.tracking import DataRun, Tracking, open_tracking, publish_data
 from tasks.tracking_outage import MissedTraining, Spared, publish_missed, training_log
 
+ROOT = Path(__file__).parents[2]
 RUN: Mapping[str, Any] = {"name": "denoiser", "params": {"stage": "denoiser"}, "tags": {}}
 
 
@@ -121,23 +122,12 @@ def test_a_server_that_is_gone_costs_one_line_and_seconds(is_up, warned, monkeyp
         server.server_close()
 
 
-def make_store(uri: str, root: str, told: Any) -> None:
-    told.put(json.dumps(vars(open_tracking(uri, root, "t"))))
-
-
 def test_processes_that_make_the_store_at_once_make_one(tmp_path: Path) -> None:
-    import mlflow  # noqa: F401  # before the fork, so that the processes meet at the store and not at an import
-
-    context = multiprocessing.get_context("fork")
-    told = context.Queue()
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    processes = [context.Process(target=make_store, args=(uri, f"{tmp_path}/files", told)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    opened = {told.get(timeout=120) for _ in processes}
-    for process in processes:
-        process.join(30)
-    assert [process.exitcode for process in processes] == [0, 0, 0] and len(opened) == 1
+    code = "import sys; from tasks.tracking import open_tracking; print(open_tracking(*sys.argv[1:]))"
+    command = [sys.executable, "-c", code, f"sqlite:///{tmp_path}/mlflow.db", f"{tmp_path}/files", "t"]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(3)]
+    opened = {process.communicate(timeout=200)[0] for process in processes}
+    assert [process.returncode for process in processes] == [0, 0, 0] and len(opened) == 1
 
 
 def test_markup_in_names_parameters_and_tags_stays_text(tracking: Tracking) -> None:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
-from collections.abc import Callable, Sequence
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from typer.testing import CliRunner
 
-from flows.__main__ import app
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -25,30 +20,9 @@ def script() -> ModuleType:
     return module
 
 
-def run_forked(arguments: Sequence[str], workspace: Path, until: Callable[[], bool]) -> bool:
-    """As `run_alone`, in a fork of this process, which need not import everything each time."""
-    pid = os.fork()
-    if not pid:
-        os.setsid()
-        told = CliRunner().invoke(app, [*arguments, "--workspace", str(workspace)])
-        os._exit(told.exit_code)
-    while not until():
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            assert status == 0
-            return False
-        time.sleep(0.002)
-    os.killpg(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return True
-
-
 def test_a_run_killed_three_times_ends_as_if_nothing_had_happened(script: ModuleType, tmp_path: Path) -> None:
     arguments = ("run", "--only", "windows", "--with-inputs", "--scale", "tiny", "--workers", "1")
-    import flows.result_commands
-    import flows.single_stage  # noqa: F401  # before the forks
-
-    counts = script.disturb(arguments, tmp_path, kills=3, seed=1, run=run_forked)
+    counts = script.disturb(arguments, tmp_path, kills=3, seed=1, run=script.run_alone)
     assert sum(counts[kind] for kind in ("moment", "begin", "end")) == 3
 
 
