@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import socket
 import threading
@@ -77,7 +78,8 @@ def wait(page, number, state="done"):
 
 def everything(folder):
     """Every file but the lock, by its path."""
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {"lock"}
+    walked = os.walk(folder)  # rglob would stop at a folder that is removed while it looks
+    return {os.path.relpath(os.path.join(at, name), folder) for at, _, names in walked for name in names} - {"lock"}
 
 
 @pytest.fixture
