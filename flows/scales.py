@@ -145,8 +145,8 @@ def _scaled_denoiser(recipe: DenoiserRecipe, sizes: Sizes) -> DenoiserRecipe:
 def _tiny(seed: int) -> Study:
     """Seconds: the trainable codecs and every arm at their smallest, for tests."""
     sizes = Sizes(
-        mono=replace(music2latent.TINY, steps=6),
-        stereo=replace(music2latent2.TINY, steps=6),
+        mono=replace(music2latent.TINY, steps=2, batch=2),
+        stereo=replace(music2latent2.TINY, steps=2, batch=2),
         unet=unet.TINY,
         dit=dit.TINY,
         objective=EdmObjective(),
