@@ -35,7 +35,8 @@ from models.dit import DiTRecipe
 from models.edm import EdmObjective
 from models.mel import LogMel
 from models.sampling import ConsistencySampler, Guidance, HeunSampler, Sampler, sample_latents
-from models.small_clap import ClapWindows, SmallClap, SmallClapRecipe, fit_small_clap
+from models.small_clap import SmallClap, SmallClapRecipe
+from models.small_clap_fit import ClapWindows, fit_small_clap
 from models.spectral import SpectralCodec, SpectralRecipe, fit_spectral
 from models.training import Precision, TrainingRecipe
 from models.training_cost import denoiser_cost, finish, measured_flop_per_s

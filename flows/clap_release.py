@@ -99,7 +99,7 @@ A two-tower contrastive embedder of {recipe.width} dimensions for stems, mixture
 - **Data**: Stemwright's embedded corpus alone, seed {RELEASE_SEED}: {release.songs - release.heldout} rendered songs of
   {seconds:g} s, {windows} windows with their contexts and tag lists. No recording, no text of anyone else.
 - **Recipe**: `{RECIPE}`; {recipe.steps} steps of {recipe.batch_size}, AdamW, symmetric InfoNCE with shared-out targets
-  and mixtures with strangers' contexts as negatives (`models/small_clap.py`).
+  and mixtures with strangers' contexts as negatives (`models/small_clap_fit.py`).
 - **Command**: `stemwright clap fit --out DIR`.
 - **Figures**, on {quality.windows} windows of {release.heldout} held-out songs: {_figures(quality)}.
   `{SPACE_PICTURE}` shows stems and texts on the two directions in which they spread most.

@@ -20,7 +20,8 @@ from metrics.embeddings import Space
 from models.clap import Clap, ClapSpec, LaionClapRecipe, listening_window
 from models.laion import LaionClap
 from models.mel import LogMel
-from models.small_clap import ClapWindows, SmallClap, SmallClapRecipe, fit_small_clap
+from models.small_clap import SmallClap, SmallClapRecipe
+from models.small_clap_fit import ClapWindows, fit_small_clap
 from models.weights import load_weights, save_weights
 from tasks.artifact import Artifact
 from tasks.audio import decode_flac

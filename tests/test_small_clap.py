@@ -9,16 +9,8 @@ from torch.nn.functional import cross_entropy, normalize
 
 from models.clap_quality import recall_at_k
 from models.mel import LogMel, MelRecipe, mel_filters, mix_mels
-from models.small_clap import (
-    VOCABULARY,
-    ClapWindows,
-    SmallClap,
-    SmallClapRecipe,
-    contrastive_loss,
-    fit_small_clap,
-    partly_read,
-    tag_overlap,
-)
+from models.small_clap import VOCABULARY, SmallClap, SmallClapRecipe
+from models.small_clap_fit import ClapWindows, contrastive_loss, fit_small_clap, partly_read, tag_overlap
 from models.word_tower import Vocabulary, tags_of
 
 RATE_HZ = 48_000
