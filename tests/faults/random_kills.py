@@ -34,7 +34,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 ARM = ("reproduce", "--scale", "tiny", "--arms", "+DiT", "--conditionings", "CLAP_A,ctx")
 POLL_S = 0.002
-NEAR = 6  # results: a kill comes among the next ones, so that a run is killed often on its way
+NEAR = 6  # results: a kill comes at one of the next, so that a run is killed often on its way
+SOON = 1 / 3  # of an undisturbed run's time: a kill at a random moment comes within it, for the same reason
 
 Run = Callable[[Sequence[str], Path, Callable[[], bool]], bool]
 """Runs stemwright with these arguments in a workspace until a question is answered with yes; whether it was killed."""
@@ -91,7 +92,7 @@ def chosen(
     places = {"begin": [path for path in begun if not path.exists()], "end": homes, "moment": []}[kind]
     if places:
         return kind, dice.choice(places).exists
-    due = time.monotonic() + dice.uniform(0.0, longest_s)
+    due = time.monotonic() + dice.uniform(0.0, SOON * longest_s)
     return "moment", lambda: time.monotonic() >= due
 
 
