@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from pathlib import Path
@@ -14,10 +13,7 @@ from flows.options import Device, guard
 
 if TYPE_CHECKING:
     from models.accompanist import Brought
-    from tasks.play import Ask, Edit
-
-BEATS_OF_A_BAR = 4
-_LENGTH = re.compile(r"(\d+(?:\.\d+)?) *(bars?|s)")
+    from tasks.play_ask import Ask
 
 
 def play(
@@ -66,19 +62,10 @@ def play(
     """Play along: a 48 kHz stem for each variation, exactly as long as the music, and a mix of each to listen to."""
 
     def start() -> int:
+        from flows.play_edit import edit_of
         from models.accompanist import Brought
-        from tasks.play import Ask, Between
+        from tasks.play_ask import Ask, Between
 
-        edits = [
-            *([_inpaint(*inpaint)] if inpaint else []),
-            *([_vary(*vary)] if vary else []),
-            *([_go_on(continue_)] if continue_ else []),
-            *([_loop(loop, tempo)] if loop else []),
-        ]
-        if len(edits) > 1:
-            raise ValueError("inpaint, vary, continue and loop exclude each other; give one of them")
-        if tempo is not None and not loop:
-            raise ValueError("a tempo is only read for a loop in bars; leave it out")
         ask = Ask(
             context=_path(context),
             prompt=prompt,
@@ -86,7 +73,7 @@ def play(
             between=Between(first=Path(interpolate[0]), second=Path(interpolate[1]), ratio=interpolate[2])
             if interpolate
             else None,
-            edit=edits[0] if edits else None,
+            edit=edit_of(inpaint=inpaint, vary=vary, go_on=continue_, loop=loop, tempo=tempo),
             seconds=seconds,
             variations=variations,
             seed=seed,
@@ -131,44 +118,6 @@ def _scores(scores: dict[str, object]) -> str:
     assert isinstance(references, list)
     said = prompt + [f"like the reference {cosine}" for cosine in references]
     return f"  ({', '.join(said)})" if said else ""
-
-
-def _inpaint(part: str, stem: str) -> Edit:
-    from tasks.play import Inpaint
-
-    try:
-        start_s, stop_s = map(float, part.split(":"))
-    except ValueError as error:
-        raise ValueError(
-            f"{part!r} is no part of a stem; write it as two times in seconds, such as 12.0:16.5"
-        ) from error
-    return Inpaint(stem=Path(stem), start_s=start_s, stop_s=stop_s)
-
-
-def _vary(strength: float, stem: str) -> Edit:
-    from tasks.play import Vary
-
-    return Vary(stem=Path(stem), strength=strength)
-
-
-def _go_on(stem: str) -> Edit:
-    from tasks.play import GoOn
-
-    return GoOn(stem=Path(stem))
-
-
-def _loop(length: str, tempo: float | None) -> Edit:
-    from tasks.play import Loop
-
-    found = _LENGTH.fullmatch(length.strip())
-    if not found:
-        raise ValueError(f"{length!r} is no length of a loop; write it as 4bars (with --tempo 96) or as 6.5s")
-    number = float(found[1])
-    if found[2] == "s":
-        return Loop(period_s=number)
-    if tempo is None or not tempo > 0:
-        raise ValueError(f"how long {length} last depends on the tempo; give it with --tempo, in beats per minute")
-    return Loop(period_s=number * BEATS_OF_A_BAR * 60 / tempo)
 
 
 def _path(text: str | None) -> Path | None:

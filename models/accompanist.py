@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.accompanist_audio import closed_loop, decode_long, encode_long, with_kept
-from models.accompanist_terms import Controls, Heard, Take, Wish
+from models.accompanist_terms import Controls, Heard, Take, Told, Wish, untold
 from models.batch import restore, standardise
 from models.clap import Clap
 from models.codec import RATE_HZ
@@ -76,9 +76,10 @@ class Accompanist:
         spec = self.model.codec.spec
         return self._grain_frames * self._frame_samples, self.model.window_samples - 2 * spec.chunk_samples
 
-    def hear(self, context_SN: Tensor) -> Heard:
+    def hear(self, context_SN: Tensor, told: Told = untold) -> Heard:
         """A context (1 or 2, N), encoded once, however many variations are then played to it."""
-        return Heard(self._encoded(context_SN, context_SN.shape[1], "the context"), context_SN.shape[1], given=True)
+        samples = context_SN.shape[1]
+        return Heard(self._encoded(context_SN, samples, "the context", told), samples, given=True)
 
     def hear_nothing(self, samples: int) -> Heard:
         """No context, and so many samples to fill."""
@@ -180,7 +181,7 @@ class Accompanist:
 
         return Take(self._raw(made_BCL)[:, None], first.samples, wish.seed, repeated, None)
 
-    def stem(self, take: Take, variation: int) -> Tensor:
+    def stem(self, take: Take, variation: int, told: Told = untold) -> Tensor:
         """Audio (2, N) of one variation, counted from 0, within full scale."""
         latent_VCL = take.latent_BVCL[variation]
         variants = [f"{variation + 1}/{index}" for index in range(len(latent_VCL))]
@@ -191,6 +192,7 @@ class Accompanist:
                 samples=take.samples,
                 window_samples=self.model.window_samples,
                 generators=[_generator(f"{take.seed}/decode/{variant}") for variant in variants],
+                told=told,
             )
             return take.finished(audio_SN)
 
@@ -251,13 +253,13 @@ class Accompanist:
             )
         return self._encoded(stem_SN, heard.samples, "the stem")
 
-    def _encoded(self, audio_SN: Tensor, samples: int, what: str) -> Tensor:
+    def _encoded(self, audio_SN: Tensor, samples: int, what: str, told: Told = untold) -> Tensor:
         """Standardised latents (1, C, L) of audio that silence follows up to `samples` and to a whole window."""
         if audio_SN.ndim != 2 or audio_SN.shape[0] not in (1, 2) or not audio_SN.shape[1]:
             raise ValueError(f"{what} has shape {tuple(audio_SN.shape)}; expected (1 or 2 channels, samples > 0)")
         whole = max(samples, self.model.window_samples)
         padded_SN = functional.pad(audio_SN.float(), (0, whole - audio_SN.shape[1]))
-        raw_1CL = encode_long(self.model.codec, padded_SN, window_samples=self.model.window_samples)
+        raw_1CL = encode_long(self.model.codec, padded_SN, window_samples=self.model.window_samples, told=told)
         return standardise(raw_1CL, *self.model.statistics).to(self._device)
 
     def _raw(self, latent_BCL: Tensor) -> Tensor:

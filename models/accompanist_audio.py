@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from models.accompanist_terms import Told, untold
 from models.codec import Codec, LatentClip
 from models.music2latent2 import Music2Latent2
 
@@ -13,7 +14,7 @@ from models.music2latent2 import Music2Latent2
 FADE_SAMPLES = 480  # 10 ms: shorter clicks, longer smears an onset
 
 
-def encode_long(codec: Codec, audio_SN: Tensor, *, window_samples: int) -> Tensor:
+def encode_long(codec: Codec, audio_SN: Tensor, *, window_samples: int, told: Told = untold) -> Tensor:
     """Raw latents (1, C, L) of audio, padded to whole chunks.
 
     What fits a window is encoded at once, as in training; longer audio in windows that see a chunk more on both sides,
@@ -29,11 +30,18 @@ def encode_long(codec: Codec, audio_SN: Tensor, *, window_samples: int) -> Tenso
         first = codec.spec.latent_frames(before)
         frames = codec.spec.latent_frames(min(window_samples, samples - begin))
         pieces.append(codec.encode(seen_SN[None]).latent_BCT[..., first : first + frames])
+        told(min((begin + window_samples) / samples, 1.0))
     return torch.cat(pieces, dim=2)
 
 
 def decode_long(
-    codec: Codec, latent_VCL: Tensor, *, samples: int, window_samples: int, generators: list[torch.Generator]
+    codec: Codec,
+    latent_VCL: Tensor,
+    *,
+    samples: int,
+    window_samples: int,
+    generators: list[torch.Generator],
+    told: Told = untold,
 ) -> Tensor:
     """Audio (2, `samples`) of the latents of one candidate.
 
@@ -56,6 +64,7 @@ def decode_long(
             pieces.append(before_SN[:, :-overlap])
             piece_SN = joined(before_SN[:, -overlap:], piece_SN, overlap=overlap)
         pieces.append(piece_SN)
+        told((begin + length) / samples)
     return torch.cat(pieces, dim=1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from torch import Tensor
@@ -15,6 +15,14 @@ from models.sampling import ConsistencySampler, Sampler
 
 # Shapes: B variations, C latent width, L latent frames, E CLAP width, S audio channels, N samples,
 # V variants of a candidate that become its channels.
+
+
+Told = Callable[[float], None]
+"""Is called with the share of a work that is done, up to 1."""
+
+
+def untold(share: float) -> None:
+    """Nobody asks how far it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +50,14 @@ class Controls:
 class Wish:
     """How many variations, in what style, and how they are sampled.
 
-    `style_BE` is one CLAP embedding, or one a variation; None is any style. `told` is called with the share of the
-    work that is done, up to 1.
+    `style_BE` is one CLAP embedding, or one a variation; None is any style.
     """
 
     controls: Controls
     style_BE: Tensor | None = None
     variations: int = 1
     seed: int = 0
-    told: Callable[[float], None] = field(default=lambda share: None)
+    told: Told = untold
 
     def __post_init__(self) -> None:
         if self.variations < 1:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,35 +12,51 @@ import numpy as np
 from data_manifests.adherence_check import features, scores
 from tasks.artifact import Artifact
 from tasks.audio import decode_flac, mp3_bytes
-from tasks.item_scores import item_scores
+from tasks.item_scores import ItemScores, item_scores
 from tasks.judge import answered_shards, answers, candidate_audio
 from tasks.judged_row import JudgedRow
-from tasks.page_examples import Example
+from tasks.page_examples import Answer, Clip, Example
 from tasks.shards import read_index
 
 HEARD_SAMPLES = 480_000
 
 
 def examples_of(made: Sequence[tuple[JudgedRow, Artifact]], windows: Artifact) -> tuple[Example, ...]:
-    """Of every arm's first row: the first prompt, which all arms share, then the best and the worst candidate.
+    """Of every row the first prompt, which all rows share; of every arm's first row the best and the worst as well.
 
-    `made` holds the rows with their candidates in the table's order.
+    `made` holds the rows with their candidates in the table's order. A window's own clips are encoded once.
     """
-    first_rows: dict[str, tuple[JudgedRow, Artifact]] = {}
-    for row, candidates in made:
-        first_rows.setdefault(row.arm, (row, candidates))
-    shown = (_examples(row, candidates, windows) for row, candidates in first_rows.values())
-    return tuple(chain.from_iterable(shown))
+    shown: dict[str, list[_Shown]] = {}
+    for (row, candidates), first_of_arm in zip(made, _first_of_arm(made), strict=True):
+        found = item_scores(row)
+        for key, place in _places(found, best_and_worst=first_of_arm).items():
+            shown.setdefault(key, []).append(_Shown(row, candidates, place, found.words(key)))
+    return tuple(_example(key, answers, windows) for key, answers in shown.items())
 
 
-def _examples(row: JudgedRow, candidates: Artifact, windows: Artifact) -> Iterator[Example]:
-    found = item_scores(row)
+class _Shown(NamedTuple):
+    """A row whose candidate for some window is shown, why, and its score in words."""
+
+    row: JudgedRow
+    candidates: Artifact
+    place: str
+    score: str
+
+
+def _first_of_arm(made: Sequence[tuple[JudgedRow, Artifact]]) -> list[bool]:
+    arms = [row.arm for row, _ in made]
+    return [arm not in arms[:place] for place, arm in enumerate(arms)]
+
+
+def _places(found: ItemScores, *, best_and_worst: bool) -> dict[str, str]:
+    """Which windows of a row are shown, and why."""
+    shown = [("the first prompt", found.keys[0])]
+    if best_and_worst:
+        shown += [("the best", found.best), ("the worst", found.worst)]
     places: dict[str, list[str]] = {}
-    for place, key in (("the first prompt", found.keys[0]), ("the best", found.best), ("the worst", found.worst)):
+    for place, key in shown:
         places.setdefault(key, []).append(place)
-    for key, names in places.items():
-        candidate, window = _answer(candidates, windows, key)
-        yield _example(row, " and ".join(names), found.words(key), candidate, window)
+    return {key: " and ".join(names) for key, names in places.items()}
 
 
 def _answer(candidates: Artifact, windows: Artifact, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -65,35 +80,34 @@ def first_heard(candidates: Artifact, windows: Artifact) -> Heard:
     return Heard(window["__key__"], _heard(candidate_audio(candidate)), context_SN)
 
 
-def _example(row: JudgedRow, place: str, score: str, candidate: dict[str, Any], window: dict[str, Any]) -> Example:
-    told = json.loads(window["json"])
-    made_SN, real_SN, context_SN = (
-        _heard(audio_SN)
-        for audio_SN in (
-            candidate_audio(candidate),
-            decode_flac(window["target.flac"]),
-            decode_flac(window["context.flac"]),
-        )
-    )
-    given = "ctx" in row.inputs.split(",")
-    heard = [made_SN, real_SN, *([context_SN] if given else [])]
+def _example(key: str, shown: Sequence[_Shown], windows: Artifact) -> Example:
+    answered = [_answer(one.candidates, windows, key) for one in shown]
+    window = answered[0][1]
+    real_SN, context_SN = (_heard(decode_flac(window[name])) for name in ("target.flac", "context.flac"))
+    made = [_heard(candidate_audio(candidate)) for candidate, _ in answered]
     with ThreadPoolExecutor() as pool:  # libsndfile encodes outside of Python's lock
-        candidate_mp3, real_mp3, *context_mp3 = pool.map(_mp3, heard)
+        real, context, *clips = pool.map(_clip, [real_SN, context_SN, *made])
+    answers = tuple(_told(one, clip, context, real) for one, clip in zip(shown, clips, strict=True))
     return Example(
-        arm=row.arm,
-        inputs=row.inputs,
-        place=place,
-        told=f"{score}. {_agreement(context_SN, made_SN, real_SN)}" if given else f"{score}.",
-        window=window["__key__"],
-        tags=told["tags"],
+        window=key,
+        tags=json.loads(window["json"])["tags"],
         rate_hz=48_000,
-        context_SN=context_SN if given else None,
-        candidate_SN=made_SN,
-        real_SN=real_SN,
-        context_mp3=context_mp3[0] if given else None,
-        candidate_mp3=candidate_mp3,
-        real_mp3=real_mp3,
+        context=context if any(map(_was_given_context, shown)) else None,
+        real=real,
+        answers=answers,
     )
+
+
+def _told(shown: _Shown, clip: Clip, context: Clip, real: Clip) -> Answer:
+    given = _was_given_context(shown)
+    agreement = f" {_agreement(context.audio_SN, clip.audio_SN, real.audio_SN)}" if given else ""
+    return Answer(
+        arm=shown.row.arm, inputs=shown.row.inputs, place=shown.place, told=f"{shown.score}.{agreement}", clip=clip
+    )
+
+
+def _was_given_context(shown: _Shown) -> bool:
+    return "ctx" in shown.row.inputs.split(",")
 
 
 def _agreement(context_SN: np.ndarray, made_SN: np.ndarray, real_SN: np.ndarray) -> str:
@@ -110,6 +124,6 @@ def _heard(audio_SN: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(audio_SN[:, :HEARD_SAMPLES])
 
 
-def _mp3(audio_SN: np.ndarray) -> bytes:
-    """The clip as MP3, turned down where it would clip."""
-    return mp3_bytes(audio_SN / max(1.0, float(np.abs(audio_SN).max())))
+def _clip(audio_SN: np.ndarray) -> Clip:
+    """The clip, with an MP3 of it that is turned down where it would clip."""
+    return Clip(audio_SN=audio_SN, mp3=mp3_bytes(audio_SN / max(1.0, float(np.abs(audio_SN).max()))))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ from tasks.export_model_card import card_text
 from tasks.fingerprint import canonical
 from tasks.recipes import load_recipe
 from tasks.store import RECORD
-from tasks.whole_files import file_sha256
+from tasks.whole_files import file_sha256, new_folder
 
 
 class TrainedArm(NamedTuple):
@@ -44,20 +43,11 @@ def export_model(trained: TrainedArm, out: Path, *, scores: Path | None) -> None
 
     Raises ValueError where `out` is there already, or a file of the training is not the one that its record tells of.
     """
-    if out.exists():
-        raise ValueError(f"{out} is there already; name another folder with --out, or remove that one")
-    scratch = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    try:
+    with new_folder(out) as scratch:
         config = _config(trained, scratch)
         (scratch / CARD).write_text(card_text(config, trained.arm, scores=scores), encoding="utf-8")
         config["files"][CARD] = _told_of(scratch / CARD)
         (scratch / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
-        scratch.rename(out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _config(trained: TrainedArm, folder: Path) -> dict[str, Any]:

@@ -18,49 +18,51 @@ from tasks.page_figure import figure
 from tasks.plots import Audio, spectrogram_plot
 
 ASSETS = Path(__file__).with_name("studio_assets")
+ABREAST = 3  # spectrograms that a page is wide enough for
 
 
 @dataclass(frozen=True, kw_only=True)
-class Example:
-    """One candidate to listen to and look at, with what it was made for.
+class Clip:
+    """A clip to look at and to hear: audio_SN, and the same as MP3."""
 
-    Audio is audio_SN at `rate_hz` for the pictures and MP3 bytes for the players. `context_*` are None in rows that are
-    given no context. `real_*` is the stem that really belongs there. `place` is why it is shown, and `told` what it
-    scored, in words.
-    """
+    audio_SN: Audio
+    mp3: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What one row of the table plays to a window. `place` is why it is shown, and `told` what it scored, in words."""
 
     arm: str
     inputs: str
     place: str
     told: str
-    window: str
-    tags: str
-    rate_hz: int
-    context_SN: Audio | None
-    candidate_SN: Audio
-    real_SN: Audio
-    context_mp3: bytes | None
-    candidate_mp3: bytes
-    real_mp3: bytes
+    clip: Clip
 
     @property
     def name(self) -> str:
         """Its arm, its row, and why it is shown."""
         return f"{self.arm} / {self.inputs}, {self.place}"
 
-    @property
-    def clips(self) -> dict[str, Audio]:
-        """What there is to look at, by name."""
-        named = {"context": self.context_SN, "candidate": self.candidate_SN, "real stem": self.real_SN}
-        return {name: audio_SN for name, audio_SN in named.items() if audio_SN is not None}
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A window with what was played to it.
+
+    `context` is None where no answer was given it; `real` is the stem that really belongs there.
+    """
+
+    window: str
+    tags: str
+    rate_hz: int
+    context: Clip | None
+    real: Clip
+    answers: tuple[Answer, ...]
 
 
 def example_articles(examples: Sequence[Example]) -> str:
-    """An article for each window, in the order in which they are first shown."""
-    windows: dict[str, list[Example]] = {}
-    for example in examples:
-        windows.setdefault(example.window, []).append(example)
-    return "".join(_article(window, answers) for window, answers in windows.items())
+    """An article for each window."""
+    return "".join(map(_article, examples))
 
 
 def player_style() -> str:
@@ -72,7 +74,7 @@ def player_script() -> str:
     """All that the players run, with the licence of what is not ours."""
     licence, *scripts = (
         (ASSETS / name).read_text(encoding="utf-8")
-        for name in ("wavesurfer.LICENSE.txt", "wavesurfer.min.js", "player.js", "report_players.js")
+        for name in ("wavesurfer.LICENSE.txt", "wavesurfer.min.js", "clip.js", "player.js", "report_players.js")
     )
     return "\n".join((f"/*! wavesurfer.js\n{licence}*/", *scripts))
 
@@ -82,31 +84,39 @@ def script_digest(script: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _article(window: str, answers: Sequence[Example]) -> str:
-    first = answers[0]
-    context_mp3 = next((one.context_mp3 for one in answers if one.context_mp3 is not None), None)
+def _article(example: Example) -> str:
     clips = [
-        *([_clip("context", context_mp3, window)] if context_mp3 is not None else []),
-        *(_clip(answer.name, answer.candidate_mp3, window, choice=True) for answer in answers),
-        _clip("real stem", first.real_mp3, window, choice=True),
+        *([("context", example.context.mp3, None)] if example.context else []),
+        *((answer.name, answer.clip.mp3, answer.told) for answer in example.answers),
+        ("real stem", example.real.mp3, ""),
     ]
+    players = "".join(_clip(name, mp3, told, example.window) for name, mp3, told in clips)
     return (
-        f'<article><h3>Window {escape(window)}</h3><p class="soft">tags: {escape(first.tags)}</p>'
-        f'<div class="players">{"".join(clips)}</div>{"".join(map(_seen, answers))}</article>'
+        f'<article><h3>Window {escape(example.window)}</h3><p class="soft">tags: {escape(example.tags)}</p>'
+        f'<div class="players">{players}</div>{_pictures(example)}</article>'
     )
 
 
-def _clip(name: str, mp3: bytes, window: str, *, choice: bool = False) -> str:
-    """One clip; of the choices one at a time is heard with the context."""
+def _clip(name: str, mp3: bytes, told: str | None, window: str) -> str:
+    """One clip; of those of which something is `told` one at a time is heard with the context."""
     data = base64.b64encode(mp3).decode("ascii")
-    told = f'aria-label="{escape(f"{name}, window {window}")}" data-name="{escape(name)}"'
-    kind = " data-choice" if choice else ""
-    audio = f'<audio controls preload="none" {told}{kind} src="data:audio/mpeg;base64,{data}"></audio>'
-    return f"<div><span>{escape(name)}</span>{audio}</div>"
+    named = f'aria-label="{escape(f"{name}, window {window}")}" data-name="{escape(name)}"'
+    choice = "" if told is None else f' data-told="{escape(told)}"'
+    audio = f'<audio controls preload="none" {named}{choice} src="data:audio/mpeg;base64,{data}"></audio>'
+    return f'<div><span>{escape(name)}</span>{audio}<p class="soft">{escape(told or "")}</p></div>'
 
 
-def _seen(example: Example) -> str:
-    clips = example.clips
-    alternative = f"Spectrograms for {example.name}, window {example.window}: {', '.join(clips)}"
-    told = f'<p class="soft"><strong>{escape(example.name)}.</strong> {escape(example.told)}</p>'
-    return told + figure(spectrogram_plot(clips, rate_hz=example.rate_hz), alternative, "")
+def _pictures(example: Example) -> str:
+    """A spectrogram of every clip, each once: what was given, what really belongs there, and the answers."""
+    given = {"context": example.context} if example.context else {}
+    shown = given | {"real stem": example.real} | {f"{one.arm} / {one.inputs}": one.clip for one in example.answers}
+    names = list(shown)
+    pictures = [names[place : place + ABREAST] for place in range(0, len(names), ABREAST)]
+    return "".join(
+        figure(
+            spectrogram_plot({name: shown[name].audio_SN for name in abreast}, rate_hz=example.rate_hz),
+            f"Spectrograms for window {example.window}: {', '.join(abreast)}",
+            "",
+        )
+        for abreast in pictures
+    )

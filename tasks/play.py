@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,89 +19,16 @@ from data_manifests.schema import RATE_HZ
 from models.accompanist import Accompanist, Controls, Heard, Take, Wish
 from tasks.audio import headroom_gain, wav_bytes
 from tasks.fingerprint import canonical
+from tasks.play_ask import Ask, Edit, GoOn, Inpaint, Loop, Vary
 from tasks.play_audio import SHORTEST_S, Music, mixed, read_music
+from tasks.play_style import Style, likeness, style_of
 from tasks.runtime import package_versions
+from tasks.whole_files import new_folder
 
-# Shapes: N samples, B variations, E CLAP width.
+# Shapes: N samples.
 
-LONGEST_PROMPT = 500
 TOLD = "play.json"
 NO_ADHERENCE = "adherence (APA) compares sets of mixtures: one part by itself has none"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inpaint:
-    """A part of a stem made anew."""
-
-    stem: Path
-    start_s: float
-    stop_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Vary:
-    """A stem played a little differently."""
-
-    stem: Path
-    strength: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class GoOn:
-    """A stem continued to the end of the music."""
-
-    stem: Path
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loop:
-    """A loop of so many seconds, repeated over the music."""
-
-    period_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Between:
-    """A style on the way from one recording to another."""
-
-    first: Path
-    second: Path
-    ratio: float
-
-
-Edit = Inpaint | Vary | GoOn | Loop
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ask:
-    """What a musician asks for. None is absent: no context, no prompt, nothing edited; of a control, the arm's own.
-
-    `seconds` is how long to play where there is no context. A prompt and a reference together mean the style halfway
-    between them (ours).
-    """
-
-    context: Path | None = None
-    prompt: str | None = None
-    reference: Path | None = None
-    between: Between | None = None
-    edit: Edit | None = None
-    seconds: float | None = None
-    variations: int = 1
-    seed: int = 0
-    steps: int | None = None
-    guide_context: float | None = None
-    guide_clap: float | None = None
-    stereo_width: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Style:
-    """Where a style comes from: its embedding (B, E) for the model, and what a part is compared with."""
-
-    style_BE: Tensor | None
-    text_1E: Tensor | None = None
-    references: tuple[Tensor, ...] = ()
-    told: list[dict[str, Any]] = field(default_factory=list)
 
 
 class _Material(NamedTuple):
@@ -120,34 +45,33 @@ def play_along(
 ) -> dict[str, Any]:
     """Play what was asked for into the new folder `out`; what is written into its `play.json`.
 
-    `told` is given the stage and its done share. Raises ValueError in a musician's words; nothing is left behind then.
+    `told` is given the stage, which is listening, playing or writing, and its done share. Raises ValueError in a
+    musician's words, and FullDisk; nothing is left behind then.
     """
-    if out.exists():
-        raise ValueError(f"{out} is there already; name another folder with --out")
-    controls = _controls(player, ask)
-    told("listening", 0.0)
-    material = _material(player, ask)
-    style = _style(player, ask)
-    wish = Wish(
-        controls=controls,
-        style_BE=style.style_BE,
-        variations=ask.variations,
-        seed=ask.seed,
-        told=lambda share: told("playing", share),
-    )
-    take = _taken(player, ask.edit, material, wish)
-    scratch = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    scratch.mkdir(parents=True)
-    try:
-        played = []
-        for number in range(ask.variations):
+    with new_folder(out) as scratch:
+        controls = _controls(player, ask)
+        told("listening", 0.0)
+        material = _material(player, ask, lambda share: told("listening", share))
+        style = style_of(player, ask)
+        wish = Wish(
+            controls=controls,
+            style_BE=style.style_BE,
+            variations=ask.variations,
+            seed=ask.seed,
+            told=lambda share: told("playing", share),
+        )
+        take = _taken(player, ask.edit, material, wish)
+
+        def writing(number: int) -> Callable[[float], None]:
             told("writing", number / ask.variations)
-            played.append(_written(player, take, number, material.context, style, scratch))
+            return lambda share: told("writing", (number + share) / ask.variations)
+
+        played = [  # one stem is in memory at a time
+            _written(player, player.stem(take, number, writing(number)), number, material.context, style, scratch)
+            for number in range(ask.variations)
+        ]
         record = _record(player, ask, controls, material, style, take) | {"variations": played}
         (scratch / TOLD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
-        scratch.rename(out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     told("writing", 1.0)
     return record
 
@@ -173,7 +97,7 @@ def _controls(player: Accompanist, ask: Ask) -> Controls:
     return replace(controls, stereo_width=ask.stereo_width)
 
 
-def _material(player: Accompanist, ask: Ask) -> _Material:
+def _material(player: Accompanist, ask: Ask, told: Callable[[float], None]) -> _Material:
     """The files, read, and the context encoded. A silent context is no context, as long as it is."""
     context = read_music(ask.context, "the context") if ask.context else None
     stem = None if ask.edit is None or isinstance(ask.edit, Loop) else read_music(ask.edit.stem, "the stem")
@@ -185,7 +109,7 @@ def _material(player: Accompanist, ask: Ask) -> _Material:
     if context.silent:
         notes.append("as nothing is heard, the part is played without a context")
         return _Material(player.hear_nothing(context.audio_2N.shape[1]), context, stem, notes)
-    return _Material(player.hear(torch.from_numpy(context.audio_2N)), context, stem, notes)
+    return _Material(player.hear(torch.from_numpy(context.audio_2N), told), context, stem, notes)
 
 
 def _samples(player: Accompanist, ask: Ask, stem: Music | None) -> int:
@@ -195,57 +119,6 @@ def _samples(player: Accompanist, ask: Ask, stem: Music | None) -> int:
     if not ask.seconds >= SHORTEST_S:
         raise ValueError(f"{ask.seconds:g} s were asked for; a part lasts at least {SHORTEST_S:g} s")
     return round(ask.seconds * RATE_HZ)
-
-
-def _style(player: Accompanist, ask: Ask) -> Style:
-    """The style of prompt, reference or two recordings; none of them is any style."""
-    if ask.between and (ask.prompt is not None or ask.reference):
-        raise ValueError("a style between two recordings has no prompt and no reference beside it; leave them out")
-    if ask.between:
-        return _style_between(player, ask.between)
-    style = Style(style_BE=None)
-    if ask.prompt is not None:
-        text_1E = _known(player, ask.prompt)
-        style_BE = player.style_of_text(ask.prompt, variations=ask.variations, seed=ask.seed)
-        style = Style(style_BE=style_BE, text_1E=text_1E)
-    if ask.reference:
-        music = read_music(ask.reference, "the reference")
-        reference_1E = _audible_style(player, music, "the reference")
-        halfway_BE = reference_1E if style.style_BE is None else player.interpolate(style.style_BE, reference_1E, 0.5)
-        style = replace(style, style_BE=halfway_BE, references=(reference_1E,), told=[music.told])
-    return style
-
-
-def _style_between(player: Accompanist, between: Between) -> Style:
-    music = [read_music(path, "a recording of the style") for path in (between.first, between.second)]
-    first_1E, second_1E = (_audible_style(player, one, "a recording of the style") for one in music)
-    style_1E = player.interpolate(first_1E, second_1E, between.ratio)
-    return Style(style_BE=style_1E, references=(first_1E, second_1E), told=[one.told for one in music])
-
-
-def _audible_style(player: Accompanist, music: Music, what: str) -> Tensor:
-    if music.silent:
-        raise ValueError(f"{music.told['file']}: {what} is silent, and silence has no style; give one that sounds")
-    return player.style_of_audio(torch.from_numpy(music.audio_2N))
-
-
-def _known(player: Accompanist, prompt: str) -> Tensor:
-    """The embedding (1, E) of a prompt of which the model knows something."""
-    if not prompt.strip():
-        raise ValueError("the prompt is empty; describe the part in a few words, or leave the prompt out")
-    if len(prompt) > LONGEST_PROMPT:
-        raise ValueError(
-            f"a prompt of {len(prompt):,} characters; describe the part in at most {LONGEST_PROMPT}: a few words, with "
-            "commas between them"
-        )
-    clap = player.clap
-    try:
-        return clap.embed_text([prompt])
-    except ValueError as error:
-        raise ValueError(
-            f"this model knows no word of the prompt {prompt!r}; describe instrument and sound in English words, such "
-            "as 'warm electric bass, slow'"
-        ) from error
 
 
 def _taken(player: Accompanist, edit: Edit | None, material: _Material, wish: Wish) -> Take:
@@ -266,10 +139,10 @@ def _taken(player: Accompanist, edit: Edit | None, material: _Material, wish: Wi
 
 
 def _written(
-    player: Accompanist, take: Take, number: int, context: Music | None, style: Style, folder: Path
+    player: Accompanist, made_2N: Tensor, number: int, context: Music | None, style: Style, folder: Path
 ) -> dict[str, Any]:
-    """Write one variation and its mix; their names and scores. One is in memory at a time."""
-    stem_2N = player.stem(take, number).numpy()
+    """Write one variation and its mix; their names and scores."""
+    stem_2N = made_2N.numpy()
     gain = headroom_gain(stem_2N)
     names = {"stem": f"variation-{number + 1}.wav"}
     (folder / names["stem"]).write_bytes(wav_bytes(stem_2N * stem_2N.dtype.type(gain)))
@@ -277,18 +150,10 @@ def _written(
         names["mix"] = f"mix-{number + 1}.wav"
         (folder / names["mix"]).write_bytes(wav_bytes(mixed(context.audio_2N, stem_2N)))
     asked = [one for one in (style.text_1E, *style.references) if one is not None]
-    cosines = [round(cosine, 4) for cosine in _cosines(player, torch.from_numpy(stem_2N), asked)]
+    cosines = [round(cosine, 4) for cosine in likeness(player, made_2N, asked)]
     prompt = cosines[0] if style.text_1E is not None else None
     references = cosines[1:] if style.text_1E is not None else cosines
     return names | {"gain": gain, "scores": {"prompt": prompt, "references": references, "adherence": None}}
-
-
-def _cosines(player: Accompanist, stem_2N: Tensor, asked: list[Tensor]) -> list[float]:
-    """How alike a part is to each of the embeddings (1, E), by the model's own CLAP on its first 10 s."""
-    if not asked:
-        return []
-    made_1E = player.clap.embed_audio(stem_2N[None]).cpu()
-    return [float((made_1E * one_1E.cpu()).sum()) for one_1E in asked]
 
 
 def _record(

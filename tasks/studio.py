@@ -24,8 +24,10 @@ from starlette.requests import ClientDisconnect
 
 from models.accompanist import Accompanist
 from models.sampling import ConsistencySampler
-from tasks.studio_desk import FULL_DISK, Busy, Desk, Wanted
-from tasks.studio_history import History
+from tasks.studio_desk import FULL_DISK, Busy, Desk
+from tasks.studio_history import History, download_name
+from tasks.studio_wanted import Wanted
+from tasks.studio_waveform import piece, waveform
 
 HOST = "127.0.0.1"
 ASSETS = Path(__file__).with_name("studio_assets")
@@ -85,9 +87,13 @@ def studio(player: Accompanist, history: History) -> FastAPI:
             await _receive(request, scratch / "upload")
             return await run_in_threadpool(history.keep_sound, scratch / "upload", name)
 
-    @app.get("/sounds/{sound}")
-    def heard(sound: str) -> Response:
-        return FileResponse(history.heard(sound), media_type="audio/flac")
+    @app.get("/sounds/{sound}/waveform")
+    def heard_waveform(sound: str) -> dict[str, Any]:
+        return waveform(history.heard(sound))
+
+    @app.get("/sounds/{sound}/piece")
+    def heard_piece(sound: str, start_s: float, seconds: float) -> Response:
+        return Response(piece(history.heard(sound), start_s, seconds), media_type="audio/wav")
 
     @app.post("/playings", status_code=202)
     def play(wanted: Wanted) -> dict[str, str]:
@@ -105,9 +111,21 @@ def studio(player: Accompanist, history: History) -> FastAPI:
         if not desk.drop(number):
             history.forget(number)
 
+    @app.post("/playings/{number}/{name}/sound")
+    def take_up(number: str, name: str) -> dict[str, Any]:
+        return history.take_up(number, name)
+
+    @app.get("/playings/{number}/{name}/waveform")
+    def part_waveform(number: str, name: str) -> dict[str, Any]:
+        return waveform(history.part(number, name))
+
+    @app.get("/playings/{number}/{name}/piece")
+    def part_piece(number: str, name: str, start_s: float, seconds: float) -> Response:
+        return Response(piece(history.part(number, name), start_s, seconds), media_type="audio/wav")
+
     @app.get("/playings/{number}/{name}")
     def part(number: str, name: str) -> Response:
-        return FileResponse(history.part(number, name), media_type="audio/wav", filename=f"{number}-{name}")
+        return FileResponse(history.part(number, name), media_type="audio/wav", filename=download_name(number, name))
 
     return app
 

@@ -9,49 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from models.accompanist import Accompanist
-from tasks.play import LONGEST_PROMPT, Ask, play_along
-from tasks.play_audio import LONGEST_S, SHORTEST_S
-from tasks.studio_history import SOUND, History, new_number
+from tasks.play import play_along
+from tasks.play_ask import Ask
+from tasks.studio_history import History, new_number
+from tasks.studio_wanted import Wanted
 
 MOST_WAITING = 8
 FULL_DISK = "the disk is full, and nothing was kept; make room on it and try again"
 
 _log = logging.getLogger(__name__)
-
-
-class Wanted(BaseModel):
-    """What the page asks for: `tasks.play.Ask` with dropped files in the place of paths. The bounds are ours."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    context: str | None = Field(None, pattern=f"^{SOUND}$")
-    prompt: str | None = Field(None, max_length=LONGEST_PROMPT)
-    reference: str | None = Field(None, pattern=f"^{SOUND}$")
-    seconds: float | None = Field(None, ge=SHORTEST_S, le=LONGEST_S)
-    variations: int = Field(4, ge=1, le=8)
-    seed: int = Field(0, ge=0, lt=2**53)  # a browser's whole numbers end there
-    steps: int | None = Field(None, ge=1, le=200)
-    guide_context: float | None = Field(None, ge=0, le=20)
-    guide_clap: float | None = Field(None, ge=0, le=20)
-    stereo_width: float | None = Field(None, ge=0, le=1)
-
-    def ask(self, history: History) -> Ask:
-        """The same with the files' paths. Raises LookupError where one is not kept any more."""
-        return Ask(
-            context=history.sound_file(self.context) if self.context else None,
-            prompt=self.prompt,
-            reference=history.sound_file(self.reference) if self.reference else None,
-            seconds=self.seconds,
-            variations=self.variations,
-            seed=self.seed,
-            steps=self.steps,
-            guide_context=self.guide_context,
-            guide_clap=self.guide_clap,
-            stereo_width=self.stereo_width,
-        )
 
 
 class Busy(RuntimeError):
@@ -88,7 +55,7 @@ class Desk:
 
     def submit(self, wanted: Wanted) -> str:
         """The number under which it will be in the history. Raises Busy, or LookupError for a file that is gone."""
-        job = Job(new_number(), wanted, wanted.ask(self._history))
+        job = Job(new_number(), wanted, wanted.ask(self._history.sound_file))
         with self._lock:
             if sum(job.state == "waiting" for job in self._jobs.values()) >= MOST_WAITING:
                 raise Busy(f"{MOST_WAITING} playings wait already; let one finish, or stop one")
@@ -121,7 +88,7 @@ class Desk:
         except _Stopped:
             return
         except ValueError as error:
-            self._failed(job, _in_words(str(error), job.ask))
+            self._failed(job, self._in_words(str(error), job.wanted))
         except OSError as error:
             self._failed(job, FULL_DISK if error.errno == errno.ENOSPC else str(error))
         except Exception as error:  # memory, mostly; the page would else wait for ever
@@ -137,9 +104,15 @@ class Desk:
         told("listening", 0.0)
         with self._history.making() as scratch:
             play_along(self._player, job.ask, scratch / "made", told)
-            self._history.keep_playing(job.number, scratch / "made", job.wanted.model_dump())
+            self._history.keep_playing(job.number, scratch / "made", job.wanted.model_dump(), job.wanted.sounds)
         with self._lock:
             self._jobs.pop(job.number, None)
+
+    def _in_words(self, message: str, wanted: Wanted) -> str:
+        """The message without the folders of this machine."""
+        for path in map(self._history.sound_file, wanted.sounds):
+            message = message.replace(str(path), path.name)
+        return message
 
     @staticmethod
     def _failed(job: Job, message: str) -> None:
@@ -148,10 +121,3 @@ class Desk:
 
 class _Stopped(Exception):
     """The musician did not want it any more."""
-
-
-def _in_words(message: str, ask: Ask) -> str:
-    """The message without the folders of this machine."""
-    for path in (ask.context, ask.reference):
-        message = message.replace(str(path), path.name) if path else message
-    return message

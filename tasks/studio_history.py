@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,6 +82,12 @@ class History:
             made.rename(self._sounds / sound)
         return told
 
+    def take_up(self, number: str, name: str) -> dict[str, Any]:
+        """Keep a stem of a playing as if it had been saved and dropped again: its name tells where it is from."""
+        with self.making() as scratch:
+            shutil.copyfile(self.part(number, name), scratch / "stem")
+            return self.keep_sound(scratch / "stem", download_name(number, name))
+
     def sound_file(self, sound: str) -> Path:
         """A dropped file as it came, under its own name. Raises LookupError."""
         return next((_known(self._sounds / sound, sound, SOUND) / "given").iterdir())
@@ -94,8 +100,11 @@ class History:
         """What the page shows of a dropped file. Raises LookupError."""
         return _read(_known(self._sounds / sound, sound, SOUND) / ABOUT)
 
-    def keep_playing(self, number: str, made: Path, asked: dict[str, Any]) -> None:
-        """Move what `play_along` left in `made` into place, with what was asked for and how loud each part is."""
+    def keep_playing(self, number: str, made: Path, asked: dict[str, Any], sounds: Iterable[str]) -> None:
+        """Move what `play_along` left in `made` into place, with what was asked for and how loud each part is.
+
+        `sounds` are all that it was asked for with: they are kept as long as it is.
+        """
         record = _read(made / TOLD)
         context = asked["context"]
         context_lufs = _lufs(self.heard(context)) if context else None
@@ -103,8 +112,7 @@ class History:
         about = {
             "number": number,
             "asked": asked,
-            "context": self.about_sound(context) if context else None,
-            "reference": self.about_sound(asked["reference"]) if asked["reference"] else None,
+            "sounds": {sound: self.about_sound(sound) for sound in sounds},
             "levels": levels,
         }
         (made / ABOUT).write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
@@ -138,8 +146,7 @@ class History:
 
     def _drop_unused_sounds(self) -> None:
         """Files that were dropped and never played with, or whose playings were all forgotten."""
-        asked = [playing["asked"] for playing in self.playings()]
-        used = {one[part] for one in asked for part in ("context", "reference")}
+        used = {sound for playing in self.playings() for sound in playing["sounds"]}
         for folder in self._sounds.iterdir():
             if folder.name not in used:
                 shutil.rmtree(folder)
@@ -148,6 +155,11 @@ class History:
 def new_number() -> str:
     """A name for a playing; names sort by time."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def download_name(number: str, part: str) -> str:
+    """What a stem or a mix is called wherever it is saved."""
+    return f"{number}-{part}"
 
 
 def file_name(name: str) -> str:

@@ -12,7 +12,7 @@ from headless_chromium import browsing, chromium
 
 import tasks.page_examples
 from tasks.audio import mp3_bytes
-from tasks.page_examples import Example, example_articles, player_script, player_style, script_digest
+from tasks.page_examples import Answer, Clip, Example, example_articles, player_script, player_style, script_digest
 
 RATE_HZ = 48_000
 
@@ -22,29 +22,22 @@ def clip(hertz):
     return np.float32(0.2) * np.sin(2 * np.pi * hertz * time_N, dtype=np.float32)[None].repeat(2, axis=0)
 
 
-def example(arm, hertz, *, inputs="ctx"):
-    context, made, real = clip(220), clip(hertz), clip(880)
-    given = "ctx" in inputs
-    return Example(
-        arm=arm,
-        inputs=inputs,
-        place="the first prompt",
-        told="CLAP cosine 0.50 (rank 3 of 60).",
-        window="heldout-00000001",
-        tags="warm bass",
-        rate_hz=RATE_HZ,
-        context_SN=context if given else None,
-        candidate_SN=made,
-        real_SN=real,
-        context_mp3=mp3_bytes(context) if given else None,
-        candidate_mp3=mp3_bytes(made),
-        real_mp3=mp3_bytes(real),
-    )
+def heard(hertz):
+    audio_SN = clip(hertz)
+    return Clip(audio_SN=audio_SN, mp3=mp3_bytes(audio_SN))
+
+
+def answer(arm, hertz, *, inputs="ctx"):
+    told = "CLAP cosine 0.50 (rank 3 of 60)."
+    return Answer(arm=arm, inputs=inputs, place="the first prompt", told=told, clip=heard(hertz))
 
 
 @pytest.fixture(scope="module")
 def articles():
-    return example_articles([example("Diff-A-Riff", 330, inputs="CLAP_A"), example("+DiT", 440), example("C-DiT", 550)])
+    answers = (answer("Diff-A-Riff", 330, inputs="CLAP_A"), answer("+DiT", 440), answer("C-DiT", 550))
+    window, context, real = "heldout-00000001", heard(220), heard(880)
+    example = Example(window=window, tags="warm bass", rate_hz=RATE_HZ, context=context, real=real, answers=answers)
+    return example_articles([example])
 
 
 def page_of(articles):

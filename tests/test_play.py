@@ -17,7 +17,8 @@ from metrics.mixing import integrated_lufs
 from models.accompanist import Accompanist
 from tasks.audio import read_window
 from tasks.export_model import export_model
-from tasks.play import NO_ADHERENCE, TOLD, Ask, Inpaint, Loop, play_along
+from tasks.play import NO_ADHERENCE, TOLD, play_along
+from tasks.play_ask import Ask, Inpaint, Loop
 from tasks.play_audio import mixed, read_music
 
 RATE_HZ = 48_000
@@ -89,6 +90,17 @@ def test_every_edit_fills_the_music(place, tmp_path, asked):
     result = run(place, tmp_path / "out", place / "song.wav", "--variations", 1, "--steps", 1, *files)
     assert result.exit_code == 0, result.output
     assert soundfile.info(tmp_path / "out" / "variation-1.wav").frames == 4 * RATE_HZ
+
+
+def test_progress_is_told_while_music_is_encoded_played_and_decoded(place, player, tmp_path):
+    heard = []
+    ask = Ask(context=place / "song.wav", variations=2, steps=1)
+    play_along(player, ask, tmp_path / "out", lambda stage, share: heard.append((stage, share)))
+    shares = {stage: [share for one, share in heard if one == stage] for stage in ("listening", "playing", "writing")}
+    assert [stage for stage, _ in heard] == [stage for stage, told in shares.items() for _ in told]  # one by one
+    for told in shares.values():
+        assert told == sorted(told) and told[-1] == 1 and len({share for share in told if 0 < share < 1}) > 0
+    assert 0 < shares["writing"][1] < 0.5  # within the first of two variations
 
 
 def test_neither_prompt_nor_context_is_needed(place, player, tmp_path):

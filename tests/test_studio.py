@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import socket
 import threading
 import time
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from tiny_arms import train_arm
 from models.accompanist import Accompanist
 from tasks import studio_desk, studio_history
 from tasks.export_model import export_model
+from tasks.play import TOLD
 from tasks.studio import serve, studio
 from tasks.studio_history import History, file_name
 
@@ -79,7 +82,7 @@ def wait(page, number, state="done"):
 def everything(folder):
     """Every file but the lock, by its path."""
     walked = os.walk(folder)  # rglob would stop at a folder that is removed while it looks
-    return {os.path.relpath(os.path.join(at, name), folder) for at, _, names in walked for name in names} - {"lock"}
+    return {os.path.relpath(Path(at, name), folder) for at, _, names in walked for name in names} - {"lock"}
 
 
 @pytest.fixture
@@ -107,7 +110,7 @@ def test_a_playing_is_kept_with_its_scores_its_files_and_what_repeats_it(page, p
     assert song["name"] == "song.wav" and song["seconds"] == 1.0
     asked = {"context": song["sound"], "reference": reference["sound"], "prompt": "warm bass", "seed": 7}
     told = wait(page, play(page, **asked, variations=2, guide_clap=1.5))
-    assert told["asked"]["guide_clap"] == 1.5 and told["context"]["name"] == "song.wav"
+    assert told["asked"]["guide_clap"] == 1.5 and told["sounds"][song["sound"]]["name"] == "song.wav"
     stems = []
     for variation in told["variations"]:
         assert -1 <= variation["scores"]["prompt"] <= 1 and len(variation["scores"]["references"]) == 1
@@ -133,6 +136,47 @@ def test_what_was_played_is_there_when_the_studio_is_started_again(player, folde
             else:
                 assert page.get("/playings").json()[0]["number"] == number
                 assert "never played with.wav" not in str(everything(folder))
+
+
+def test_a_stem_that_is_changed_is_kept_with_the_change_and_its_record_says_where_it_is_from(player, folder):
+    with TestClient(studio(player, History(folder)), base_url=HERE, headers={"Origin": HERE}) as page:
+        source = play(page, seconds=1.0)
+        wait(page, source)
+        stem = page.post(f"/playings/{source}/variation-1.wav/sound").json()
+        assert stem["name"] == f"{source}-variation-1.wav" and stem["seconds"] == 1.0
+        edit = {"kind": "inpaint", "stem": stem["sound"], "start_s": 0.2, "stop_s": 0.4}
+        number = play(page, edit=edit)
+        assert wait(page, number)["asked"]["edit"] == edit
+        page.delete(f"/playings/{source}")
+    with TestClient(studio(player, History(folder)), base_url=HERE, headers={"Origin": HERE}) as page:
+        again = wait(page, play(page, **wait(page, number)["asked"]))
+        first, second = (page.get(f"/playings/{one}/variation-1.wav").content for one in (number, again["number"]))
+        assert first == second
+    record = json.loads((folder / "playings" / number / TOLD).read_text())
+    assert record["stem"]["file"] == stem["name"] and record["edit"]["kind"] == "Inpaint"
+    assert record["changed_s"][0] <= 0.2 and record["changed_s"][1] >= 0.4
+
+
+def test_pieces_of_a_clip_are_the_clip_to_the_sample_and_its_waveform_its_largest_magnitudes(page):
+    song = drop(page, noise(2.5)).json()["sound"]
+    told = page.get(f"/sounds/{song}/waveform").json()
+    pieces = [page.get(f"/sounds/{song}/piece", params={"start_s": start, "seconds": 1}) for start in (0, 1, 2)]
+    whole = soundfile.read(BytesIO(noise(2.5)))[0]
+    heard = np.concatenate([soundfile.read(BytesIO(one.content))[0] for one in pieces])
+    np.testing.assert_allclose(heard, whole, atol=2 / 32768)
+    step = -(-len(whole) // 2_000)
+    peaks = [np.abs(whole[begin : begin + step]).max(axis=0) for begin in range(0, len(whole), step)]
+    assert told["duration"] == 2.5
+    np.testing.assert_allclose(np.transpose(told["peaks"]), peaks, atol=2e-4)
+    for start, seconds in ((2.5, 1), (-1, 1), (0, 0), (0, 1e9)):
+        answer = page.get(f"/sounds/{song}/piece", params={"start_s": start, "seconds": seconds})
+        assert answer.status_code == 400 and "are no piece of 2.5 s" in answer.json()["detail"]
+
+
+def test_only_what_is_in_the_history_can_be_taken_up(page, folder):
+    for name in ("variation-1.wav", "play.json", "..%2f..%2flock"):
+        assert page.post(f"/playings/20260101-000000-abcdef/{name}/sound").status_code == 404
+    assert everything(folder) == set()
 
 
 def test_a_second_playing_waits_for_the_first_and_can_be_stopped(page, held, folder):
@@ -278,6 +322,11 @@ def test_another_site_can_have_nothing_done(page, folder, origin):
         ({"context": "0" * 64}, "not in the history, or not any more"),
         ({"context": "../../lock"}, "context: String should match pattern"),
         ({"out": "/tmp/x"}, "out: Extra inputs are not permitted"),
+        ({"edit": {"kind": "vary", "stem": "/etc/passwd", "strength": 0.5}}, "stem: String should match pattern"),
+        ({"edit": {"kind": "vary", "stem": "0" * 64, "strength": 0.5}}, "not in the history, or not any more"),
+        ({"edit": {"kind": "loop", "bars": 0, "tempo": 120}}, "bars: Input should be greater than 0"),
+        ({"edit": {"kind": "reverse"}}, "'reverse' found using 'kind'"),
+        ({"between": {"first": "0" * 64, "second": "0" * 64, "ratio": 2}}, "ratio: Input should be less than"),
     ],
 )
 def test_what_cannot_be_asked_for_is_said(page, wanted, message):
@@ -288,7 +337,15 @@ def test_what_cannot_be_asked_for_is_said(page, wanted, message):
 def test_the_page_asks_no_other_host_for_anything(page):
     answer = page.get("/")
     assert "default-src 'none'" in answer.headers["content-security-policy"]
-    for asset in ("studio.css", "player.css", "player.js", "studio.js", "wavesurfer.min.js"):
+    for asset in (
+        "studio.css",
+        "player.css",
+        "player.js",
+        "studio.js",
+        "change.js",
+        "wavesurfer.min.js",
+        "wavesurfer.regions.min.js",
+    ):
         assert page.get(f"/assets/{asset}").status_code == 200
         assert asset in answer.text
     assert "http://" not in answer.text and "https://" not in answer.text

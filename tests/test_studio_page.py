@@ -2,77 +2,29 @@
 
 from __future__ import annotations
 
-import base64
-import os
-import threading
 import time
-from io import BytesIO
-from pathlib import Path
 from urllib.request import urlopen
 
-import numpy as np
 import pytest
 import soundfile
-import torch
-import uvicorn
-from headless_chromium import browsing, chromium
-from tiny_arms import train_arm
-
-from models.accompanist import Accompanist
-from tasks.export_model import export_model
-from tasks.studio import HOST, studio
-from tasks.studio_history import History
+from headless_chromium import chromium
+from studio_page import RATE_HZ, SECONDS, drop, picture, played, press, serving, tone, visiting
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no Chromium is installed")
-
-RATE_HZ = 48_000
-SECONDS = 2.0
-PICTURES = os.environ.get("STEMWRIGHT_PICTURES")  # a folder, where somebody wants to look at the page
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """Where a studio with a tiny model is served."""
-    torch.set_num_threads(1)
-    place = tmp_path_factory.mktemp("studio")
-    export_model(train_arm("+DiT", place / "workspace"), place / "model", scores=None)
-    app = studio(Accompanist.load(place / "model"), History(place / "history"))
-    server = uvicorn.Server(uvicorn.Config(app, host=HOST, port=0, log_level="warning"))
-    running = threading.Thread(target=server.run)
-    running.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield f"http://{HOST}:{server.servers[0].sockets[0].getsockname()[1]}/"
-    server.should_exit = True
-    running.join()
+    with serving(tmp_path_factory.mktemp("studio")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def page(address, tmp_path_factory):
     home = tmp_path_factory.mktemp("browser")
-    with browsing(home) as page:
+    with visiting(address, home) as page:
         page.home = home
-        page.look(width=1280, height=900, dark=False)
-        page.open(address)
-        page.wait("model !== null")
         yield page
-
-
-def tone():
-    file = BytesIO()
-    time_N = np.arange(round(SECONDS * RATE_HZ)) / RATE_HZ
-    soundfile.write(file, 0.3 * np.sin(2 * np.pi * 220 * time_N), RATE_HZ, format="WAV")
-    return file.getvalue()
-
-
-def drop(page, part, data, name):
-    """As a hand would: a drop event with a file in it."""
-    coded = base64.b64encode(data).decode()
-    page.run(
-        "{ const given = new DataTransfer(); "
-        f"given.items.add(new File([Uint8Array.from(atob('{coded}'), (one) => one.charCodeAt(0))], {name!r})); "
-        f"byId('{part}').dispatchEvent(new DragEvent('drop', {{ dataTransfer: given, cancelable: true }})); }}"
-    )
 
 
 def loudness(page):
@@ -83,23 +35,6 @@ def loudness(page):
     )
 
 
-def picture(page, name, width, dark):
-    if PICTURES:
-        page.look(width=width, height=900, dark=dark)
-        time.sleep(0.4)
-        height = page.run("document.documentElement.scrollHeight")
-        page.look(width=width, height=height, dark=dark)
-        time.sleep(0.4)
-        (Path(PICTURES) / f"{name}.png").write_bytes(page.picture())
-
-
-def played(page, variations, prompt="warm <b>bass</b>, slow"):
-    """Ask for variations and wait until they can be heard."""
-    page.run(f"byId('variations').value = {variations}; byId('steps').value = 1; byId('prompt').value = {prompt!r}")
-    page.run("window.before = opened; byId('go').click()")
-    page.wait("opened !== null && opened !== before && mixer !== null && !mixer.button.disabled")
-
-
 @pytest.fixture(scope="module")
 def heard(page):
     """The page with a song dropped and three variations on it."""
@@ -107,10 +42,6 @@ def heard(page):
     page.wait("chosen.context !== null")
     played(page, 3)
     return page
-
-
-def press(page, label, match="="):
-    page.run(f"document.querySelector('[aria-label{match}\"{label}\"]').click()")
 
 
 def test_a_dropped_context_gets_variations_with_waveforms_scores_and_no_markup_of_its_own(heard):

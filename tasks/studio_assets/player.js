@@ -2,7 +2,8 @@
 /* Clips that belong together, heard together to the sample: each with its waveform, solo, mute and level.
 
 wavesurfer.js draws the waveforms and is clicked on, but does not play: its players start each when it is ready, and
-drift. Here all clips are sources of one AudioContext that start at one time of its clock, and only gains change. */
+drift. Here all clips are sources of one AudioContext that start at one time of its clock, and only gains change. What
+follows in a clip is a source that starts when the one before ends. */
 
 function make(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
@@ -31,14 +32,15 @@ class Mixer {
     return Mixer.#sound;
   }
 
-  /** Tracks are {name, data, gain, muted, choice, note, links}: `data` promises the bytes of a clip, `gain` makes it as
-  loud as its neighbours, and of the `choice` ones a click on the name leaves only that one heard. */
+  /** Tracks are {name, clip, gain, muted, choice, note, links, actions, drawn}: `gain` makes a clip as loud as its neighbours, of the `choice` ones a click on the name leaves only that one heard, and
+  `drawn` is given the waveform, which is then not dragged over to seek. */
   constructor(tracks) {
     this.at = 0;
     this.duration = 0;
     this.sources = [];
+    this.run = null;  // what is being played; another one once it was stopped
     this.tracks = tracks.map((track) => ({ gain: 1, muted: false, solo: false, level: 0, ...track }));
-    this.button = make("button", { textContent: "Play", disabled: true, onclick: () => this.toggle() });
+    this.button = make("button", { type: "button", textContent: "Play", disabled: true, onclick: () => this.toggle() });
     this.slider = make("input", { type: "range", min: 0, step: 0.01, value: 0, "aria-label": "Position",
       oninput: () => this.seek(Number(this.slider.value)) });
     this.clock = make("span", { className: "clock soft", textContent: "loading …" });
@@ -50,25 +52,24 @@ class Mixer {
     this.recolour = () => this.tracks.forEach((track) => track.wave?.setOptions(this.#colours()));
   }
 
-  /** Decode and draw; the page shows the mixer before. */
+  /** Draw; the page shows the mixer before. */
   async load() {
     const { context, master } = Mixer.sound();
     try {
-      await Promise.all(this.tracks.map(async (track) => {
-        track.buffer = await context.decodeAudioData(await track.data());
-      }));
+      await Promise.all(this.tracks.map((track) => track.clip.open()));
     } catch (error) {
       this.clock.textContent = "a clip cannot be played: " + error.message;
       return;
     }
-    this.duration = Math.max(...this.tracks.map((track) => track.buffer.duration));
+    this.duration = Math.max(...this.tracks.map((track) => track.clip.duration));
     for (const track of this.tracks) {
       track.node = new GainNode(context, { gain: 0 });
       track.node.connect(master);
-      const peaks = Array.from({ length: track.buffer.numberOfChannels }, (_, channel) => track.buffer.getChannelData(channel));
-      track.wave = WaveSurfer.create({ container: track.canvas, peaks, duration: track.buffer.duration, height: 56,
-        dragToSeek: true, hideScrollbar: true, cursorWidth: 1, ...this.#colours() });
+      const { peaks, duration } = track.clip;
+      track.wave = WaveSurfer.create({ container: track.canvas, peaks, duration, height: 56,
+        dragToSeek: !track.drawn, hideScrollbar: true, cursorWidth: 1, ...this.#colours() });
       track.wave.on("interaction", (seconds) => this.seek(seconds));
+      track.drawn?.(track.wave);
     }
     this.scheme.addEventListener("change", this.recolour);
     this.slider.max = this.duration;
@@ -77,7 +78,7 @@ class Mixer {
     this.#show();
   }
 
-  toggle() { if (this.sources.length) this.pause(); else this.play(); }
+  toggle() { if (this.run) this.pause(); else this.play(); }
 
   async play() {
     const { context } = Mixer.sound();
@@ -85,8 +86,8 @@ class Mixer {
     if (Mixer.playing !== this) Mixer.playing?.pause();
     Mixer.playing = this;
     if (this.at >= this.duration - 0.01) this.at = 0;
-    this.#start();
     this.button.textContent = "Pause";
+    await this.#start();
     this.#tick();
   }
 
@@ -99,18 +100,18 @@ class Mixer {
 
   seek(seconds) {
     this.at = Math.min(Math.max(seconds, 0), this.duration);
-    if (this.sources.length) { this.#stop(); this.#start(); }
+    if (this.run) { this.#stop(); this.#start(); }
     this.#show();
   }
 
   /** Seconds from the beginning of the clips. */
   time() {
-    if (!this.sources.length) return this.at;
-    return Math.min(Math.max(this.at, this.at + Mixer.sound().context.currentTime - this.startedAt), this.duration);
+    if (!this.run?.startedAt) return this.at;
+    return Math.min(Math.max(this.at, this.at + Mixer.sound().context.currentTime - this.run.startedAt), this.duration);
   }
 
   close() {
-    if (this.sources.length) this.pause();
+    if (this.run) this.pause();
     this.scheme.removeEventListener("change", this.recolour);
     for (const track of this.tracks) { track.wave?.destroy(); track.node?.disconnect(); }
     this.element.remove();
@@ -118,24 +119,43 @@ class Mixer {
 
   heard(track) { return this.tracks.some((one) => one.solo) ? track.solo : !track.muted; }
 
-  #start() {
-    const { context } = Mixer.sound();
-    this.startedAt = context.currentTime + 0.03;  // far enough ahead that no source is late
-    this.sources = this.tracks.map((track) => {
-      const source = new AudioBufferSourceNode(context, { buffer: track.buffer });
+  async #start() {
+    const run = this.run = { startedAt: 0, waiting: 0 }, { pieceS } = this.tracks[0].clip;
+    this.at = wholeSample(this.at);
+    const place = Math.floor(this.at / pieceS);
+    await Promise.all(this.tracks.map((track) => track.clip.piece(place + 1)));  // which may be due at once
+    await this.#follow(run, place, pieceS);
+  }
+
+  /** Start a piece of every clip when the one before ends; and have the next one ready half a piece before it is due. */
+  async #follow(run, place, pieceS) {
+    const { context } = Mixer.sound(), buffers = await Promise.all(this.tracks.map((track) => track.clip.piece(place)));
+    if (this.run !== run) return;
+    run.startedAt ||= wholeSample(context.currentTime + 0.03);  // far enough ahead that no source is late
+    const due = run.startedAt + place * pieceS - this.at, late = Math.max(context.currentTime - due, 0);
+    const skipped = Math.max(this.at - place * pieceS, late);
+    this.tracks.forEach((track, index) => {
+      if (!buffers[index]) return;
+      const source = new AudioBufferSourceNode(context, { buffer: buffers[index] });
       source.connect(track.node);
-      source.start(this.startedAt, this.at);
-      return source;
+      source.start(due + skipped, skipped);
+      this.sources.push(source);
+      source.onended = () => { this.sources = this.sources.filter((one) => one !== source); };
     });
+    if ((place + 1) * pieceS < this.duration) {
+      run.waiting = setTimeout(() => this.#follow(run, place + 1, pieceS), Math.max(due + pieceS / 2 - context.currentTime, 0) * 1000);
+    }
   }
 
   #stop() {
-    for (const source of this.sources) { source.stop(); source.disconnect(); }
+    clearTimeout(this.run.waiting);
+    this.run = null;
+    for (const source of this.sources) { source.onended = null; source.stop(); source.disconnect(); }
     this.sources = [];
   }
 
   #tick() {
-    if (!this.sources.length) return;
+    if (!this.run) return;
     this.#show();
     if (this.time() >= this.duration) { this.pause(); this.seek(0); return; }
     requestAnimationFrame(() => this.#tick());
@@ -146,7 +166,7 @@ class Mixer {
     this.slider.value = seconds;
     this.slider.setAttribute("aria-valuetext", clockTime(seconds));
     this.clock.textContent = clockTime(seconds) + " / " + clockTime(this.duration);
-    for (const track of this.tracks) track.wave?.setTime(Math.min(seconds, track.buffer.duration));
+    for (const track of this.tracks) track.wave?.setTime(Math.min(seconds, track.clip.duration));
   }
 
   #balance() {
@@ -169,7 +189,7 @@ class Mixer {
   }
 
   #row(track) {
-    const press = (text, change) => make("button", { textContent: text, className: "small",
+    const press = (text, change) => make("button", { type: "button", textContent: text, className: "small",
       "aria-label": text + " " + track.name, onclick: () => { change(); this.#balance(); } });
     track.buttons = {
       solo: press("Solo", () => { track.solo = !track.solo; }),
@@ -184,16 +204,18 @@ class Mixer {
       this.#balance();
     };
     const name = track.choice
-      ? make("button", { textContent: track.name, className: "name", title: "Hear this one only, with the music",
+      ? make("button", { type: "button", textContent: track.name, className: "name", title: "Hear this one only, with the music",
         onclick: () => this.#choose(track) })
       : make("span", { textContent: track.name, className: "name" });
     track.canvas = make("div", { className: "wave", "aria-hidden": "true" });
     const links = (track.links ?? []).map(({ text, ...link }) => make("a", { textContent: text, ...link,
       "aria-label": text + " of " + track.name }));
+    const actions = (track.actions ?? []).map(({ text, does }) => make("button", { type: "button", textContent: text,
+      className: "small", "aria-label": text + " " + track.name, onclick: does }));
     track.row = make("div", { className: "track", role: "group", "aria-label": track.name },
       make("div", { className: "strip" }, name, track.buttons.solo, track.buttons.mute, level),
       track.canvas,
-      track.note || links.length ? make("p", { className: "told soft" }, make("span", { textContent: track.note ?? "" }), ...links) : null);
+      track.note || links.length ? make("p", { className: "told soft" }, make("span", { textContent: track.note ?? "" }), ...links, ...actions) : null);
     return track.row;
   }
 

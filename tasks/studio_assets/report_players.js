@@ -10,9 +10,9 @@ const watcher = new IntersectionObserver((seen) => {
 }, { rootMargin: "300px" });
 for (const players of document.querySelectorAll(".players")) {
   const clips = [...players.querySelectorAll("audio")];
-  const first = clips.find((clip) => "choice" in clip.dataset);
-  const mixer = new Mixer(clips.map((clip) => ({ name: clip.dataset.name, choice: "choice" in clip.dataset,
-    muted: "choice" in clip.dataset && clip !== first, data: async () => bytesOf(clip) })));
+  const first = clips.find((clip) => "told" in clip.dataset);
+  const mixer = new Mixer(clips.map((clip) => ({ name: clip.dataset.name, choice: "told" in clip.dataset,
+    muted: "told" in clip.dataset && clip !== first, note: clip.dataset.told, clip: new WholeClip(async () => bytesOf(clip)) })));
   players.replaceWith(mixer.element);
   waiting.set(mixer.element, mixer);
   watcher.observe(mixer.element);
