@@ -153,7 +153,8 @@ def kd_jobs(sets: Sets) -> list[Job]:
 def density_coverage_jobs(sets: Sets) -> list[Job]:
     from prdc import compute_prdc
 
-    from metrics.density_coverage import density_coverage, neighbourhoods
+    from metrics.density_coverage import density_coverage
+    from metrics.neighbourhoods import neighbourhoods
 
     kept = neighbourhoods(sets.stems)
 

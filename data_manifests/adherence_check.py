@@ -13,9 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
-import scipy.signal
-import scipy.stats
+import scipy
 
 from data_manifests.schema import RATE_HZ
 

@@ -1,13 +1,17 @@
-"""The commands `stemwright listen export` and `listen analyse`: a blind listening test, and what its answers say."""
+"""The commands `stemwright listen export`, `export-folders` and `analyse`: a blind listening test and its answers."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.options import Seed, Workspace, guard
+
+if TYPE_CHECKING:
+    from tasks.blind_folders import Folders
+    from tasks.blind_material import Material
 
 listen_app = typer.Typer(no_args_is_help=True, help="Blind listening tests: export, analysis.")
 
@@ -46,16 +50,50 @@ def _export(
     seed: int,
     out: Path,
 ) -> int:
-    from tasks.blind_key import KEY, Key, deal
     from tasks.blind_material import Material, chosen_rows, published_rows
-    from tasks.blind_page import LISTENERS, PAGE, write_test
 
     published = published_rows(workspace, report)
     rows = chosen_rows(published.rows, arms, conditionings)
     material = Material(windows=published.windows, rows=rows)
-    systems = tuple(row.system for row in rows)
+    return _write(out, material, published.report, tuple(row.system for row in rows), items, seed)
+
+
+@listen_app.command("export-folders")
+def listen_export_folders(
+    candidates: Annotated[list[str], typer.Option(help="A folder of generated stems; repeat to compare.")],
+    contexts: Annotated[str, typer.Option(help="What each candidate accompanies, under the same file names.")],
+    targets: Annotated[str, typer.Option(help="The real stem for each context, under the same file names.")],
+    out: Annotated[str, typer.Option(help="A new folder for the page, its sounds and the key.")] = "listening",
+    items: Annotated[int, typer.Option(min=4, help="Pieces of music; twelve take about half an hour.")] = 12,
+    seed: Seed = 0,
+) -> None:
+    """Write the same test of stems of any origin, in folders as stemwright evaluate takes them.
+
+    The first ten seconds of each file are heard. Files of one subfolder are of one song.
+    """
+    folders = tuple(map(Path, candidates))
+    guard(lambda: _export_folders(folders, Path(contexts), Path(targets), items, seed, Path(out)))
+
+
+def _export_folders(
+    candidates: tuple[Path, ...], contexts: Path, targets: Path, items: int, seed: int, out: Path
+) -> int:
+    from tasks.blind_folders import Folders
+    from tasks.evaluate_material import named_arms
+
+    systems = named_arms(candidates)
+    folders = Folders(systems=systems, contexts=contexts, targets=targets)
+    return _write(out, folders, "folders", tuple(systems), items, seed)
+
+
+def _write(
+    out: Path, material: Material | Folders, report: str, systems: tuple[str, ...], items: int, seed: int
+) -> int:
+    from tasks.blind_key import KEY, Key, deal
+    from tasks.blind_page import LISTENERS, PAGE, write_test
+
     trials = deal(material.asked(items, seed=seed), systems, seed=seed)
-    key = Key(report=published.report, systems=systems, seed=seed, trials=trials)
+    key = Key(report=report, systems=systems, seed=seed, trials=trials)
     lufs = write_test(out, key, material)
     print(f"{len(trials)} pieces, {len(trials[0].stimuli)} stems each, all sounds at {lufs:.1f} LUFS")
     print(f"give away {out / LISTENERS} ({PAGE} opens in any browser, offline)")

@@ -25,10 +25,11 @@ class Against(NamedTuple):
 
 
 def prompts_truth(study: Study, prepared: Prepared, make: Make) -> Against:
-    """The prompts' contexts with their own stems and with other tracks', and how loud their own stems are."""
+    """The prompts' contexts with their own stems and with others that fit by chance, and how loud their own are."""
     prompts, mixing = prepared.windows.prompts, Mixing.of(study.protocol)
     true = make(EmbedWindows(windows=prompts, clap=prepared.clap, mixing=mixing))
-    return Against(Bounds(true, wrong_stems(study, prepared, make)), make(MeasureLevels(windows=prompts)))
+    wrong, alike = wrong_stems(study, prepared, make), alike_stems(study, prepared, make)
+    return Against(Bounds(true=true, random=wrong, alike=alike), make(MeasureLevels(windows=prompts)))
 
 
 def measure_row(study: Study, prepared: Prepared, row: JudgedRow, against: Against | None, make: Make) -> Artifact:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from metrics.intervals import LEAST_TRACKS, Estimate, Interval, estimate
 from metrics.set_statistics import SetStatistic
@@ -38,7 +38,7 @@ def crossed_interval(
     squares = by_piece.error**2 + by_listener.error**2 - by_both.error**2
     error = float(np.sqrt(max(squares, by_piece.error**2, by_listener.error**2)))
     freedom = min(len(by_piece.without_G), len(by_listener.without_G)) - 1
-    reach = float(stats.t.ppf((1 + level) / 2, freedom)) * error
+    reach = float(scipy.stats.t.ppf((1 + level) / 2, freedom)) * error
     return Interval(by_piece.value, by_piece.value - reach, by_piece.value + reach, error)
 
 

@@ -8,20 +8,19 @@ covariance in FAD and covers nothing new: the resampled values lie beside the sc
 made of them miss it (`benchmarks/interval_coverage.py`). Leaving tracks out repeats no row.
 
 An interval is for the metric's mean over other draws of as many candidates from as many tracks against the *same*
-references. It leaves out what other references would have changed (`with_references` counts that in for FAD and KD),
-and the metric's own dependence on set size (FAD, coverage): compare scores of equal sizes only.
+references. It leaves out what other references would have changed, and the metric's own dependence on set size (FAD,
+coverage): compare scores of equal sizes only.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from metrics.set_statistics import SetStatistic
 
@@ -94,23 +93,6 @@ def combined(function: Callable[..., float], *estimates: Estimate) -> Estimate:
     return Estimate(float(function(*(each.value for each in estimates))), np.asarray(without, dtype=float), groups)
 
 
-def with_references(candidates: Estimate, references: Estimate, level: float = 0.95) -> Interval:
-    """The interval of a score whose references, too, might have been other tracks': both errors, added as squares.
-
-    `references` is the same score over the references' tracks with the candidates fixed. FAD and KD are symmetric, so
-    that is `frechet_statistic(candidate, references)`. Not for density and coverage: radii hang on who is left out.
-    Degrees of freedom: Welch & Satterthwaite.
-    """
-    if not math.isclose(candidates.value, references.value, rel_tol=1e-6, abs_tol=1e-9):
-        raise ValueError(
-            f"{candidates.value} over candidates is not {references.value} over references: estimate one score twice"
-        )
-    squares = np.square([candidates.error, references.error])
-    freedom = np.asarray([len(candidates.without_G) - 1, len(references.without_G) - 1])
-    together = squares.sum() ** 2 / max((squares**2 / freedom).sum(), np.finfo(np.float64).tiny)
-    return _interval(candidates.value, float(np.sqrt(squares.sum())), max(1.0, float(together)), level)
-
-
 def track_groups(track_ids: Sequence[str]) -> TrackGroups:
     """Tracks dealt in the order of their names into at most `MOST_GROUPS` groups; the order of rows changes nothing."""
     names, track_M = np.unique(np.asarray(track_ids, dtype=str), return_inverse=True)
@@ -125,5 +107,5 @@ def track_groups(track_ids: Sequence[str]) -> TrackGroups:
 def _interval(value: float, error: float, freedom: float, level: float) -> Interval:
     if not 0 < level < 1:
         raise ValueError(f"level {level}: it must lie between 0 and 1, such as 0.95")
-    reach = float(stats.t.ppf((1 + level) / 2, freedom)) * error
+    reach = float(scipy.stats.t.ppf((1 + level) / 2, freedom)) * error
     return Interval(value, value - reach, value + reach, error)

@@ -8,9 +8,9 @@ from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter1d, uniform_filter1d
-from scipy.signal import sosfilt
 
 # Shapes: N samples, J gating blocks, W windows. Everything is mono.
 
@@ -93,7 +93,9 @@ def weigh(audio_N: Samples, *, rate_hz: int) -> Weighed:
         raise ValueError(f"{len(audio_N)} samples at {rate_hz} Hz: loudness needs at least {BLOCK_S} s")
     if not np.isfinite(audio_N).all():
         raise ValueError(f"sample {int(np.argmin(np.isfinite(audio_N)))} is NaN or infinite")
-    return Weighed(audio_N, sosfilt(_k_weighting(rate_hz), audio_N.astype(np.float64)).astype(np.float32), rate_hz)
+    return Weighed(
+        audio_N, scipy.signal.sosfilt(_k_weighting(rate_hz), audio_N.astype(np.float64)).astype(np.float32), rate_hz
+    )
 
 
 def integrated_lufs(audio_N: Samples, *, rate_hz: int) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from metrics.intervals import Estimate, Interval, combined
@@ -24,20 +23,12 @@ class NormalisedFit(NamedTuple):
         return not self.beyond
 
 
-def normalised_fits(
-    candidate: Estimate, *, true: Estimate, random: Mapping[str, Estimate], level: float = 0.95
-) -> dict[str, NormalisedFit]:
-    """The fit against each random bound by its name: chance pairings, and hard negatives where they are known.
-
-    All estimates are of one metric on the same items, so that what tracks share cancels.
-    """
-    if not random:
-        raise ValueError("no random bound; give at least one, such as the metric of random accompaniments")
-    return {name: normalised_fit(candidate, true=true, random=bound, level=level) for name, bound in random.items()}
-
-
 def normalised_fit(candidate: Estimate, *, true: Estimate, random: Estimate, level: float = 0.95) -> NormalisedFit:
-    """The fit against one random bound; an error where the bounds lie no further apart than their noise."""
+    """The fit between two bounds; an error where these lie no further apart than their noise.
+
+    `random` is the metric of chance pairings, or of hard negatives: stems of other tracks that are alike. All estimates
+    are of one metric on the same items, so that what tracks share cancels.
+    """
     gap = combined(lambda best, worst: best - worst, true, random).interval(level)
     if gap.low <= 0 <= gap.high:
         raise ValueError(

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 
-from metrics.density_coverage import LARGEST_K
 from metrics.embeddings import Space
 from metrics.kernel import SUBSET_SIZE, SUBSETS
 from metrics.mixing import PRESETS
+from metrics.neighbourhoods import LARGEST_K
 
 REFERENCES = ("original", "codec round trip")
 """What candidates are compared with: the recordings, or the recordings after the codec (as in Diff-A-Riff 2024)."""

@@ -9,16 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.density_coverage import (
-    LARGEST_K,
-    Neighbourhoods,
-    merged_neighbourhoods,
-    neighbourhoods,
-    squared_radii,
-)
 from metrics.embeddings import Vectors, checked
 from metrics.frechet import Gaussian, gaussian, merged_gaussian
 from metrics.kernel import KernelSet, kernel_set, kernel_sum, merged_kernel_set
+from metrics.neighbourhoods import LARGEST_K, Neighbourhoods, merged_neighbourhoods, neighbourhoods, squared_radii
 
 # Shapes: N references, B of them in a shard, D width of the space, R rows of a covariance root, K neighbours.
 
@@ -79,17 +73,33 @@ class ShardState(NamedTuple):
 
     gaussian: Gaussian
     kernel_sum: float
-    squared_radii_BK: NDArray[np.float64]
+    squared_radii_BK: NDArray[np.float64] | None
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All of it as arrays, from which `kept_shard` makes it again on another machine."""
+        kept = {
+            "mean_D": self.gaussian.mean_D,
+            "root_RD": self.gaussian.root_RD,
+            "count": np.array(self.gaussian.count),
+            "kernel_sum": np.array(self.kernel_sum),
+        }
+        return kept if self.squared_radii_BK is None else kept | {"squared_radii_BK": self.squared_radii_BK}
 
 
-def shard_state(vectors: Vectors, shard: slice, *, largest_k: int = LARGEST_K) -> ShardState:
+def shard_state(vectors: Vectors, shard: slice, *, largest_k: int | None = LARGEST_K) -> ShardState:
     """The part of a shard of at least two rows; it reads all references but does only its own rows' work."""
     rows = checked(vectors, what="sharded references", at_least=2)
     return ShardState(
         gaussian(rows.vectors_ND[shard], f"the shard {shard.start}:{shard.stop}"),
         kernel_sum(vectors, shard),
-        squared_radii(vectors, shard, largest_k),
+        None if largest_k is None else squared_radii(vectors, shard, largest_k),
     )
+
+
+def kept_shard(arrays: Mapping[str, NDArray[Any]]) -> ShardState:
+    """The shard whose `arrays` these are; its space is that of the references it is merged with."""
+    fitted = Gaussian(arrays["mean_D"], arrays["root_RD"], int(arrays["count"].item()), None)
+    return ShardState(fitted, float(arrays["kernel_sum"].item()), arrays.get("squared_radii_BK"))
 
 
 def merged_reference_state(vectors: Vectors, shards: Sequence[ShardState]) -> ReferenceState:
@@ -98,8 +108,9 @@ def merged_reference_state(vectors: Vectors, shards: Sequence[ShardState]) -> Re
     What `reference_state` gives: mean, root and kernel sum to rounding, radii bit for bit.
     """
     rows = checked(vectors, what="sharded references", at_least=2)
+    radii = [shard.squared_radii_BK for shard in shards if shard.squared_radii_BK is not None]
     return ReferenceState(
         replace(merged_gaussian([shard.gaussian for shard in shards]), space=rows.space),
         merged_kernel_set(vectors, [shard.kernel_sum for shard in shards]),
-        merged_neighbourhoods(vectors, [shard.squared_radii_BK for shard in shards]),
+        merged_neighbourhoods(vectors, radii) if radii else None,
     )

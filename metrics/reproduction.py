@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple, TypeAlias
 
-from scipy import stats
+import scipy
 
 from metrics.intervals import Interval
 from metrics.table import ScoreTable
@@ -106,7 +106,9 @@ def batch_intervals(table: ScoreTable, level: float = 0.95) -> dict[Row, dict[st
             if cell is None:
                 continue
             error = cell.std / math.sqrt(cell.batches) if cell.batches > 1 else math.inf
-            reach = error * float(stats.t.ppf((1 + level) / 2, cell.batches - 1)) if cell.batches > 1 else math.inf
+            reach = (
+                error * float(scipy.stats.t.ppf((1 + level) / 2, cell.batches - 1)) if cell.batches > 1 else math.inf
+            )
             interval = Interval(cell.mean, cell.mean - reach, cell.mean + reach, error)
             found.setdefault((arm, inputs), {})[metric] = interval
     return found

@@ -8,10 +8,10 @@ from functools import cached_property
 
 from metrics.adherence import adherence
 from metrics.clap_score import clap_score
-from metrics.density_coverage import LARGEST_K
 from metrics.embeddings import EmbeddingSet, Space
 from metrics.frechet import frechet_distance, gaussian
 from metrics.kernel import kernel_distance, kernel_distance_subsets, kernel_set
+from metrics.neighbourhoods import LARGEST_K
 from metrics.protocol import Protocol
 from metrics.reference_state import ReferenceState, reference_state
 from metrics.set_distances import set_distances
@@ -44,8 +44,7 @@ class ReferenceSet:
 
     @cached_property
     def stem_state(self) -> ReferenceState:
-        largest_k = min(LARGEST_K, len(self.stems) - 1)
-        return self.kept.get("stems") or reference_state(self.stems, largest_k=largest_k)
+        return self.kept.get("stems") or reference_state(self.stems, largest_k=largest_neighbourhood(self.stems))
 
     @cached_property
     def mixture_state(self) -> ReferenceState:
@@ -60,11 +59,10 @@ class ReferenceSet:
         """FAD(R, R'), the unit in which adherence is measured."""
         return frechet_distance(self.mixture_state.gaussian, self.mispaired_state.gaussian)
 
-    def states(self) -> dict[str, ReferenceState]:
-        """The state of every set that there is, by the name under which `kept` takes it."""
-        if self.mixtures is None:
-            return {"stems": self.stem_state}
-        return {"stems": self.stem_state, "mixtures": self.mixture_state, "mispaired": self.mispaired_state}
+    def sets(self) -> dict[str, EmbeddingSet]:
+        """Every set that there is, by the name under which `kept` takes its state."""
+        named = {"stems": self.stems, "mixtures": self.mixtures, "mispaired": self.mispaired}
+        return {name: rows for name, rows in named.items() if rows is not None}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -220,7 +218,12 @@ def _mixture_state(mixtures: EmbeddingSet | None, what: str) -> ReferenceState:
         raise ValueError(
             "candidate mixtures need reference mixtures, true and mispaired; give the references' contexts"
         )
-    return reference_state(mixtures, what, largest_k=None)
+    return reference_state(mixtures, what, largest_k=largest_neighbourhood(mixtures))
+
+
+def largest_neighbourhood(references: EmbeddingSet) -> int | None:
+    """How far radii are computed; None for mixtures, of which density and coverage are not asked."""
+    return min(LARGEST_K, len(references) - 1) if references.content == "stem" else None
 
 
 def _require_space(rows: EmbeddingSet, space: Space, what: str) -> None:

@@ -13,10 +13,11 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metrics.density_coverage import Neighbourhoods, NeighbourhoodsLike, inside_pairs, neighbourhoods
+from metrics.density_coverage import inside_pairs
 from metrics.embeddings import EmbeddingSet, Vectors, checked, require_one_space
 from metrics.frechet import Gaussian, GaussianLike, frechet_distance, gaussian
 from metrics.kernel import KernelLike, KernelSet, kernel_set
+from metrics.neighbourhoods import Neighbourhoods, NeighbourhoodsLike, neighbourhoods
 
 # Shapes: N references, M rows of the pool, D width of the space, R chosen rows, B batches.
 

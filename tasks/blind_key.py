@@ -20,6 +20,8 @@ from string import ascii_lowercase
 
 import numpy as np
 
+from metrics.adherence import derangement
+
 SCHEMA = "stemwright.blind-key/1"
 KEY = "key.json"
 REAL, ANCHOR = "real stem", "anchor"
@@ -62,6 +64,28 @@ class Key:
         return hashlib.sha256(self.data()).hexdigest()
 
 
+def asked_windows(audible: Sequence[tuple[str, str]], items: int, *, seed: int) -> tuple[AskedWindow, ...]:
+    """So many of the windows, given by key and track, of as many tracks as can be.
+
+    Each has a window of another track for its anchor.
+    """
+    order = np.random.default_rng(seed).permutation(len(audible))
+    turns: dict[str, int] = {}
+    ranked = []
+    for place, index in enumerate(order):
+        track = audible[index][1]
+        turns[track] = turns.get(track, -1) + 1
+        ranked.append((turns[track], place, audible[index]))
+    if len(ranked) < items:
+        raise ValueError(f"{items} items: all systems answered only {len(ranked)} audible windows; ask for fewer")
+    picked = [window for _, _, window in sorted(ranked)[:items]]
+    partner_N = derangement([track for _, track in picked], seed=seed)
+    return tuple(
+        AskedWindow(key=key, track=track, anchor=picked[partner][0])
+        for (key, track), partner in zip(picked, partner_N, strict=True)
+    )
+
+
 def deal(windows: Sequence[AskedWindow], systems: Sequence[str], *, seed: int) -> tuple[Trial, ...]:
     """A trial for each window, with the systems, the real stem and the anchor shuffled under letters.
 
@@ -69,6 +93,8 @@ def deal(windows: Sequence[AskedWindow], systems: Sequence[str], *, seed: int) -
     The seed hides nothing from who has the key's maker at hand: the test is blind against accident, not against fraud.
     """
     hidden = (*systems, REAL, ANCHOR)
+    if len(set(hidden)) < len(hidden):
+        raise ValueError(f"{REAL!r} and {ANCHOR!r} are hidden among the systems {', '.join(systems)}; rename that one")
     if len(hidden) > MOST_STIMULI:
         raise ValueError(
             f"{len(hidden)} stems on one screen (real stem and anchor among them) are more than the {MOST_STIMULI} "

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from scipy.signal import butter, sosfiltfilt
 
 from data_manifests.schema import RATE_HZ
-from metrics.adherence import derangement
 from models.arms import arm_named
 from tasks.artifact import Artifact
 from tasks.audio import decode_flac
-from tasks.blind_key import ANCHOR, REAL, AskedWindow
+from tasks.blind_key import ANCHOR, REAL, AskedWindow, asked_windows
 from tasks.examples import HEARD_SAMPLES
 from tasks.judge import answered_shards, candidate_audio
 from tasks.report import latest_report
@@ -97,26 +96,8 @@ class Material:
     rows: tuple[MadeRow, ...]
 
     def asked(self, items: int, *, seed: int) -> tuple[AskedWindow, ...]:
-        """So many audible windows that all rows answered, of as many tracks as can be.
-
-        Each has a window of another track for its anchor.
-        """
-        told = list(self._audible())
-        order = np.random.default_rng(seed).permutation(len(told))
-        turns: dict[str, int] = {}
-        ranked = []
-        for place, index in enumerate(order):
-            track = told[index][1]
-            turns[track] = turns.get(track, -1) + 1
-            ranked.append((turns[track], place, told[index]))
-        if len(ranked) < items:
-            raise ValueError(f"{items} items: all rows answered only {len(ranked)} audible windows; ask for fewer")
-        picked = [window for _, _, window in sorted(ranked)[:items]]
-        partner_N = derangement([track for _, track in picked], seed=seed)
-        return tuple(
-            AskedWindow(key=key, track=track, anchor=picked[partner][0])
-            for (key, track), partner in zip(picked, partner_N, strict=True)
-        )
+        """So many audible windows that all rows answered, of as many tracks as can be."""
+        return asked_windows(list(self._audible()), items, seed=seed)
 
     def context(self, window: AskedWindow) -> Audio:
         return _heard(decode_flac(self._window(window.key, "context.flac")))
@@ -137,7 +118,7 @@ class Material:
         for key in self._window_shards:
             told: dict[str, Any] = json.loads(self._window(key, "json")) if key in answered else {}
             levels = [told.get(f"{name}_level_db") for name in ("context", "target")]
-            if all(level is not None and level > AUDIBLE_DB for level in levels):
+            if all(map(audible, levels)):
                 yield key, told["track_id"]
 
     def _window(self, key: str, member: str) -> bytes:
@@ -159,6 +140,11 @@ class Material:
             row.system: _places([shard for shard, _ in answered_shards(row.candidates, self.windows)])
             for row in self.rows
         }
+
+
+def audible(level_db: float | None) -> bool:
+    """Whether a context or a real stem of this level can be asked."""
+    return level_db is not None and level_db > AUDIBLE_DB
 
 
 def low_passed(audio_SN: Audio) -> Audio:

@@ -24,7 +24,7 @@ _HEADROOM = 0.999
 
 
 class Sounds(Protocol):
-    """Where the sounds come from: `tasks.blind_material.Material`."""
+    """Where the sounds come from: `tasks.blind_material.Material`, or `tasks.blind_folders.Folders`."""
 
     def context(self, window: AskedWindow) -> Audio: ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -32,12 +32,8 @@ class Material:
     space: str | None = None
 
     def arms(self) -> dict[str, Path]:
-        """The candidates by the folder's or file's name, with a number where two are called alike."""
-        names = [path.stem if is_vectors(path) else path.resolve().name for path in self.candidates]
-        return {
-            name if names.count(name) == 1 else f"{name}-{place + 1}": path
-            for place, (name, path) in enumerate(zip(names, self.candidates, strict=True))
-        }
+        """The candidates by name."""
+        return named_arms(self.candidates)
 
     def blank(self) -> dict[str, str]:
         """The metrics that nothing was given for, and what they need."""
@@ -64,6 +60,15 @@ class Heard(NamedTuple):
     blank: dict[str, str]
     left_out: dict[str, list[Quarantined]]
     notes: list[str]
+
+
+def named_arms(candidates: Sequence[Path]) -> dict[str, Path]:
+    """Folders or files of candidates by their own names, with a number where two are called alike."""
+    names = [path.stem if is_vectors(path) else path.resolve().name for path in candidates]
+    return {
+        name if names.count(name) == 1 else f"{name}-{place + 1}": path
+        for place, (name, path) in enumerate(zip(names, candidates, strict=True))
+    }
 
 
 def is_vectors(path: Path) -> bool:

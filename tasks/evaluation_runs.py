@@ -14,12 +14,13 @@ from tasks.examples import first_heard
 from tasks.fingerprint import fingerprint
 from tasks.plots import spectrogram_plot
 from tasks.provenance import embedder_name
-from tasks.report import MakeReport, ReportRow
+from tasks.report import TABLE_VIEW, MakeReport, ReportRow
 from tasks.runtime import Runtime, code_version
 from tasks.store import Store
 from tasks.telemetry_file import read_telemetry
-from tasks.tracking import EvaluationRun, open_tracking, publish_evaluations
+from tasks.tracking import EvaluationRun, open_tracking, publish_evaluations, view_page
 from tasks.tracking_outage import MissedTraining, Spared, publish_missed
+from tasks.whole_files import write_whole
 
 
 def track_rows(report: MakeReport, runtime: Runtime) -> None:
@@ -37,6 +38,9 @@ def _publish(report: MakeReport, runtime: Runtime) -> None:
         publish_missed(tracking, _training(training, store.record(training)))
     scored = set(report.table().rows())
     publish_evaluations(tracking, [_run(report, row) for row in report.rows if (row.arm, row.inputs) in scored])
+    told = runtime.root / "reports" / TABLE_VIEW
+    told.parent.mkdir(exist_ok=True)
+    write_whole(told, view_page(tracking.eval_id).encode())
 
 
 def _training(training: Artifact, record: Mapping[str, Any]) -> MissedTraining:

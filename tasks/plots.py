@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from tasks.paper_table import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 # Shapes: S channels, N samples, F frequency bins, B bands, T frames.
 Audio = NDArray[np.float32]
@@ -32,7 +34,7 @@ def training_plot(curves: Sequence[Curve]) -> bytes:
     """One panel per training, its values over the step."""
     panels_across = min(2, len(curves))
     panels_down = -(-len(curves) // panels_across)
-    figure = Figure(figsize=(4.5 * panels_across, 2.6 * panels_down), layout="constrained")
+    figure = blank_figure(4.5 * panels_across, 2.6 * panels_down)
     grid = figure.subplots(panels_down, panels_across, squeeze=False).ravel()
     for axes, curve in zip(grid, curves, strict=False):
         _curve(axes, curve)
@@ -49,17 +51,20 @@ def space_plot(
     gap: float,
     crosses: str = "its text",
 ) -> bytes:
-    """Audio (dots) and its own texts (crosses) on the two directions in which they spread most, a colour a role.
+    """Audio (dots) and its own texts (crosses), a colour a role.
 
-    The directions are those of both together (PCA): where the gap between audio and text is wide, it is the first.
+    Sideways along the gap from the mean of one to that of the other, upwards where they spread most beside it (PCA).
     """
     both_ME = np.concatenate([audio_NE, text_NE]).astype(np.float64)
     centred_ME = both_ME - both_ME.mean(axis=0)
-    _, spread_E, directions_EE = np.linalg.svd(centred_ME, full_matrices=False)
-    plane_M2 = centred_ME @ directions_EE[:2].T
-    shares = spread_E[:2] ** 2 / (spread_E**2).sum()
+    along_E = centred_ME[len(audio_NE) :].mean(axis=0)
+    along_E /= max(float(np.linalg.norm(along_E)), 1e-12)
+    beside_ME = centred_ME - np.outer(centred_ME @ along_E, along_E)
+    upwards_E = np.linalg.svd(beside_ME, full_matrices=False)[2][0]
+    plane_M2 = centred_ME @ np.stack([along_E, upwards_E], axis=1)
+    shares = plane_M2.var(axis=0) / centred_ME.var(axis=0).sum()
     audio_N2, text_N2 = plane_M2[: len(audio_NE)], plane_M2[len(audio_NE) :]
-    figure = Figure(figsize=(7.4, 5.0), layout="constrained")
+    figure = blank_figure(6.2, 5.0)
     axes = figure.subplots()
     for number, role in enumerate(sorted(set(roles))):
         rows, colour = [row for row, own in enumerate(roles) if own == role], f"C{number}"
@@ -70,7 +75,7 @@ def space_plot(
     axes.scatter(audio_x, audio_y, s=70, color="#1b1b1b", zorder=3, label="mean of audio")
     axes.scatter(text_x, text_y, s=70, color="#1b1b1b", marker="x", linewidths=2.2, zorder=3, label="mean of crosses")
     axes.set_title(f"dots: audio, crosses: {crosses}; the means are {gap:.2f} apart", fontsize=9, loc="left")
-    axes.set_xlabel(f"{shares[0]:.0%} of the spread", fontsize=8)
+    axes.set_xlabel(f"along the gap: {shares[0]:.0%} of the spread", fontsize=8)
     axes.set_ylabel(f"{shares[1]:.0%} of the spread", fontsize=8)
     axes.set_aspect("equal", adjustable="datalim")
     axes.tick_params(labelsize=7)
@@ -147,7 +152,7 @@ def _curve(axes: Axes, curve: Curve) -> None:
 def _panels_and_bar(count: int) -> tuple[Figure, list[Axes], Axes]:
     """A figure with panels and a narrow bar at fixed places: a layout engine would draw all of it twice."""
     left, panel, gap, width, height = 0.55, 2.55, 0.2, 1.2 + 2.75 * count, 2.7  # inches
-    figure = Figure(figsize=(width, height))
+    figure = blank_figure(width, height, layout=None)
 
     def axes_at(x: float, wide: float, beside: Axes | None = None) -> Axes:
         return figure.add_axes((x / width, 0.45 / height, wide / width, 1.95 / height), sharey=beside)
@@ -197,9 +202,18 @@ def _triangles(edges_hz: NDArray[np.float64], bins_hz: NDArray[np.float64]) -> N
     return weights_BF
 
 
+def blank_figure(width_in: float, height_in: float, *, layout: Literal["constrained"] | None = "constrained") -> Figure:
+    """A figure of that size, to be drawn on and written by `png_of`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here: slow to import, and most commands draw nothing
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, height_in), layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def png_of(figure: Figure) -> bytes:
     """The figure as PNG bytes, the same for the same figure."""
-    FigureCanvasAgg(figure)
     png = BytesIO()
     # matplotlib stamps its version into the file unless told not to.
     figure.savefig(png, format="png", dpi=110, metadata={"Software": None})

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from metrics.table import ALIKE_ROW, NOISE_ROW, RANDOM_ROW, REAL_ROW, ScoreTable, is_bound
 from tasks.columns import Column, scored_columns
 from tasks.paper_table import Row, paper_table
-from tasks.plots import png_of, row_colour
+from tasks.plots import blank_figure, png_of, row_colour
 from tasks.provenance import embedder_name, sizes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Intervals = Mapping[tuple[Row, str], tuple[float, float]]
 """The ends of the interval of a row's metric, raw; none where it is not known."""
@@ -40,7 +42,7 @@ def metric_plot(table: ScoreTable, column: Column, intervals: Intervals) -> byte
     """
     rows = [row for row in table.rows() if table.cell(*row, column.metric)]
     in_paper = column.paper and any(paper_table().value(*row, column.metric) is not None for row in rows)
-    figure = Figure(figsize=(7.4, 1.6 + 0.21 * len(rows)), layout="constrained")
+    figure = blank_figure(7.4, 1.6 + 0.21 * len(rows))
     widths = [2, 1] if in_paper else [1]
     panels = figure.subplots(1, len(widths), sharey=True, width_ratios=widths, squeeze=False)
     ours = panels[0, 0]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from metrics.table import NOISE_ROW, RANDOM_ROW, REAL_ROW, ScoreTable, is_bound
 from tasks.columns import Column, columns
 from tasks.paper_table import Row
-from tasks.plots import png_of, row_colour
+from tasks.plots import blank_figure, png_of, row_colour
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Shapes: N stems of one set, M stems of all sets, E CLAP width.
 
@@ -62,7 +63,7 @@ def overview_plot(table: ScoreTable) -> bytes | None:
         return None
     across = min(2, len(panels))
     down = -(-len(panels) // across)
-    figure = Figure(figsize=(4.9 * across, 0.9 + 2.3 * down), layout="constrained")
+    figure = blank_figure(4.9 * across, 0.9 + 2.3 * down)
     grid = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
     markers = dict(zip(_arms(table), cycle(MARKERS), strict=False))
     for axes, (name, rows) in zip(grid, panels.items(), strict=False):
@@ -86,7 +87,7 @@ def stem_map(real_NE: Vectors, noise_NE: Vectors, made: Mapping[str, Vectors]) -
     shares = spread_E[:2] ** 2 / (spread_E**2).sum()
     across = min(3, len(made))
     down = -(-len(made) // across)
-    figure = Figure(figsize=(3.3 * across, 0.7 + 2.9 * down), layout="constrained")
+    figure = blank_figure(3.3 * across, 0.7 + 2.9 * down)
     grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
     for axes, (arm, made_NE) in zip(grid, made.items(), strict=False):
         sets = {"real stems": (real_NE, "#8c8c8c", "o"), "white noise": (noise_NE, "#000000", "x")}
@@ -96,8 +97,9 @@ def stem_map(real_NE: Vectors, noise_NE: Vectors, made: Mapping[str, Vectors]) -
             axes.scatter(*plane_N2.T, s=14, color=colour, marker=marker, alpha=0.6, linewidths=0.8, label=name)
         axes.set_title(arm, fontsize=9, loc="left")
         _plain(axes)
-    for axes in grid[len(made) :]:
-        axes.set_visible(False)
+    for place in range(len(made), len(grid)):
+        grid[place].set_visible(False)
+        grid[place - across].tick_params(labelbottom=True)
     figure.supxlabel(f"{shares[0]:.0%} of the spread", fontsize=8)
     figure.supylabel(f"{shares[1]:.0%} of the spread", fontsize=8)
     handles, labels = grid[0].get_legend_handles_labels()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -20,7 +21,7 @@ from metrics.score import ReferenceSet
 from metrics.set_statistics import mean_statistic
 from tasks.artifact import Artifact
 from tasks.embed import Embeddings, load_embeddings
-from tasks.embedding_sets import mixtures_of, set_of, shared_keys, tracks_of
+from tasks.embedding_sets import mixtures_of, set_of, tracks_of
 from tasks.judge import told_name
 from tasks.judged_row import JudgedRow
 from tasks.levels import Level, load_levels
@@ -55,10 +56,13 @@ class RowStatistics(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """The mixtures of the prompts' contexts with their own stems and with other tracks': what fits best and worst."""
+    """The mixtures of the prompts' contexts with their own stems, with other tracks' and with the most alike of those:
+    what fits best, and what fits by chance or by style alone.
+    """
 
     true: Artifact
     random: Artifact
+    alike: Artifact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +112,7 @@ class MeasureRow(Step):
         if row.quality and candidates.stems is not None:
             yield self._without_bias(reference, candidates.stems, tracks)
         if row.adherence and self.bounds:
-            yield self._fit(self.bounds, made, keys, tracks, reference)
+            yield from self._fits(self.bounds, keys, tracks, reference)
 
     def _without_bias(self, reference: ReferenceSet, stems: EmbeddingSet, tracks: Sequence[str]) -> Measured:
         try:
@@ -119,27 +123,31 @@ class MeasureRow(Step):
             return Measured.blank("fad_infinite", error)
         return Measured.of("fad_infinite", found.interval, told=f"r² of the line {found.r_squared:.3f}")
 
-    def _fit(
-        self, bounds: Bounds, made: Embeddings, keys: Sequence[str], tracks: Sequence[str], reference: ReferenceSet
-    ) -> Measured:
-        """Adherence of the candidates between that of the real stems and of other tracks' on the same prompts."""
-        sets = (made, load_embeddings(bounds.true), load_embeddings(bounds.random))
-        if not set(keys) <= set(shared_keys(*sets)):
-            return Measured.blank("apa_fit", "shards of the bounds were lost: not all prompts have both")
+    def _fits(
+        self, bounds: Bounds, keys: Sequence[str], tracks: Sequence[str], reference: ReferenceSet
+    ) -> Iterator[Measured]:
+        """Adherence of the candidates between that of the real stems and of either lower bound on the same prompts."""
 
-        def adherence(one: Embeddings) -> Estimate:
+        @cache
+        def adherence(embedded: Artifact) -> Estimate:
+            made = load_embeddings(embedded)
+            if not made.rows:
+                raise ValueError("the corpus does not give every prompt an alike stem")
+            if not set(keys) <= {row.key for row in made.rows}:
+                raise ValueError("shards of the bounds were lost: not all prompts have both")
             gaussians = reference.mixture_state.gaussian, reference.mispaired_state.gaussian
-            mixtures = mixtures_of(one, keys)
-            make = adherence_by_candidate(*gaussians, mixtures, candidates=len(keys))
+            make = adherence_by_candidate(*gaussians, mixtures_of(made, keys), candidates=len(keys))
             return estimate(in_batches(make, self.row.batches), tracks)
 
-        try:
-            x, true, random = map(adherence, sets)
-            fit = normalised_fit(x, true=true, random=random, level=LEVEL)
-        except ValueError as error:  # too few tracks, or bounds that this embedder does not tell apart
-            return Measured.blank("apa_fit", error)
-        beyond = f"beyond the {fit.beyond} bound: not ranked" if fit.beyond else ""
-        return Measured.of("apa_fit", fit.interval, told=beyond)
+        for metric, lower in (("apa_fit", bounds.random), ("apa_fit_alike", bounds.alike)):
+            try:
+                x, true, random = map(adherence, (self.row.candidates, bounds.true, lower))
+                fit = normalised_fit(x, true=true, random=random, level=LEVEL)
+            except ValueError as error:  # too few tracks, or bounds that this embedder does not tell apart
+                yield Measured.blank(metric, error)
+            else:
+                beyond = f"beyond the {fit.beyond} bound: not ranked" if fit.beyond else ""
+                yield Measured.of(metric, fit.interval, told=beyond)
 
     def _memorisation(
         self, made: Embeddings, keys: Sequence[str], tracks: Sequence[str]

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import polars as pl
-from matplotlib.figure import Figure
 
 from metrics.row_statistics import LEVEL, Measured
 from models.consistency import FIVE_LEVELS
 from models.edm import karras_levels
 from models.sampling import ConsistencySampler, DpmSampler, HeunSampler, Sampler
 from tasks.artifact import Artifact
-from tasks.plots import png_of
+from tasks.plots import blank_figure, png_of
 from tasks.row_statistics import load_statistics
 from tasks.runtime import Runtime
 from tasks.step import Step
+from tasks.store import Store
 
 CURVE, PICTURE = "steps.parquet", "steps.png"
 SHOWN = {"fad": "FAD", "kd": "KD", "coverage_k5": "Cov k=5", "apa": "APA", "cs_ta": "CS_TA"}
@@ -90,6 +90,16 @@ def evaluations(sampler: Sampler) -> int:
             return sampler.steps
 
 
+def curves_of(rows: Iterable[Artifact], store: Store) -> tuple[Artifact, ...]:
+    """The finished curves that go through one of these rows, by its statistics; of each row that with most points."""
+    ours = {row.digest for row in rows if not row.planned}
+    fullest: dict[str, dict[str, Any]] = {}
+    for record in sorted(store.records(DrawSteps.stage), key=lambda record: record["summary"]["points"]):
+        if ours & {entry["digest"] for entry in record["inputs"].values()}:
+            fullest[record["describe"]] = record
+    return tuple(store.artifact(record) for _, record in sorted(fullest.items()))
+
+
 def steps_lines(artifact: Artifact) -> Iterator[str]:
     """The curve as lines for a terminal."""
     frame = pl.read_parquet(artifact.path / CURVE)
@@ -103,7 +113,7 @@ def steps_lines(artifact: Artifact) -> Iterator[str]:
 
 def steps_plot(frame: pl.DataFrame, title: str) -> bytes:
     """FAD over evaluations, a line per solver, with intervals as whiskers where they are known."""
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    figure = blank_figure(6.4, 3.8)
     axes = figure.subplots()
     found = frame.filter((pl.col("metric") == "fad") & pl.col("value").is_not_null()).sort("evaluations")
     for number, ((name,), rows) in enumerate(found.group_by("sampler", maintain_order=True)):

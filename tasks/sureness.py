@@ -58,6 +58,12 @@ FURTHER = (
         meaning="0 as stems of other tracks fit the same prompts, 1 as the real ones do; not ranked beyond either",
         paper=False,
     ),
+    Column(
+        metric="apa_fit_alike",
+        heading="APA fit, alike",
+        meaning="the same with 0 as the stems of other tracks most alike to the real ones fit",
+        paper=False,
+    ),
 )
 
 

@@ -16,7 +16,7 @@ from tasks.paper_table import Row, paper_table
 from tasks.provenance import Provenance, caption_lines
 from tasks.whole_files import write_whole
 
-LATEX_HEAD = "% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n"
+LATEX_HEAD = "% needs \\usepackage{booktabs}, \\usepackage{graphicx} and \\usepackage{rotating}\n"
 
 
 def write_table_text(folder: Path, name: str, table: ScoreTable, provenance: Provenance, *, with_paper: bool) -> None:
@@ -54,17 +54,21 @@ def markdown_text(table: ScoreTable, provenance: Provenance, *, with_paper: bool
 
 
 def latex_text(table: ScoreTable, provenance: Provenance, *, with_paper: bool) -> str:
-    """A table environment as wide as the text, with the same cells as the Markdown."""
+    """A table as wide as the text, with the same cells as the Markdown; on its side where the paper's stand beside."""
     shown = _shown(table, with_paper=with_paper)
+    environment = "sidewaystable" if with_paper else "table"
     lines = [
-        "\\begin{table}",
+        f"\\begin{{{environment}}}",
         "\\centering",
-        f"\\caption{{{'. '.join(map(_latex_escaped, _caption(table, provenance, shown)))}.}}",
+        f"\\caption{{{_latex_caption(_caption(table, provenance, shown))}}}",
+        "\\medskip",
+        "\\setlength{\\tabcolsep}{3pt}",
         "\\resizebox{\\linewidth}{!}{%",
         f"\\begin{{tabular}}{{ll{'r' * len(shown)}}}",
         "\\toprule",
         *_latex_groups(shown),
         _latex_line(["arm", "inputs", *(_latex_heading(one.column) for one in shown)]),
+        _latex_line(["", "", *(_latex_unit(one.column) for one in shown)]),
         "\\midrule",
     ]
     for row, following in pairwise([*table.rows(), ("", "")]):
@@ -72,7 +76,7 @@ def latex_text(table: ScoreTable, provenance: Provenance, *, with_paper: bool) -
         lines.append(_latex_line([*map(_latex_escaped, row), *cells]))
         if following[0] not in ("", row[0]):
             lines.append("\\midrule")
-    return LATEX_HEAD + "\n".join([*lines, "\\bottomrule", "\\end{tabular}}", "\\end{table}", ""])
+    return LATEX_HEAD + "\n".join([*lines, "\\bottomrule", "\\end{tabular}}", f"\\end{{{environment}}}", ""])
 
 
 class _Shown(NamedTuple):
@@ -142,12 +146,23 @@ def _latex_groups(shown: Sequence[_Shown]) -> list[str]:
     return [heads, f"\\cmidrule(lr){{3-{2 + ours}}} \\cmidrule(lr){{{3 + ours}-{2 + len(shown)}}}"]
 
 
+def _latex_caption(lines: Sequence[str]) -> str:
+    """Sentences; LaTeX itself writes the table's number before them."""
+    told = [line.removeprefix("Table 1, ") for line in lines]
+    return " ".join(f"{_latex_escaped(line[:1].upper() + line[1:])}." for line in told)
+
+
 def _latex_heading(column: Column) -> str:
     arrow = {"↑": "$\\uparrow$ ", "↓": "$\\downarrow$ "}.get(column.arrow, "")
-    title = _latex_escaped(column.title)
+    return arrow + _latex_escaped(column.heading)
+
+
+def _latex_unit(column: Column) -> str:
+    """Scale and neighbourhood in a line of their own, so that headings are no wider than figures."""
+    unit = _latex_escaped(column.unit)
     for sign, power in (("⁻²", "-2"), ("⁻³", "-3")):
-        title = title.replace(f"×10{sign}", f"$\\times10^{{{power}}}$")
-    return arrow + title
+        unit = unit.replace(f"×10{sign}", f"$\\times10^{{{power}}}$")
+    return unit
 
 
 def _latex_line(cells: Sequence[str]) -> str:
@@ -155,7 +170,9 @@ def _latex_line(cells: Sequence[str]) -> str:
 
 
 def _latex_figure(text: str) -> str:
-    return text.replace("-", "$-$").replace(" ± ", " $\\pm$ ")
+    """A figure with its minus sign, or a spread, which is set smaller."""
+    sign, spread = text[:3], text[3:]
+    return f"{{\\scriptsize$\\,\\pm\\,${spread}}}" if sign == " ± " else text.replace("-", "$-$")
 
 
 def _latex_escaped(text: str) -> str:

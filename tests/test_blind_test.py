@@ -256,3 +256,8 @@ def test_the_command_exports_and_says_what_to_keep(workspace, tmp_path):
     again = CliRunner().invoke(app, ["listen", "export", *asked, "--out", str(tmp_path / "test")])
     assert again.exit_code == 2
     assert again.stderr.count("\n") == 1
+
+
+def test_a_folder_that_is_called_as_what_is_hidden_is_refused():
+    with pytest.raises(ValueError, match="rename that one"):
+        deal(WINDOWS, ["anchor", "ours"], seed=0)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from metrics import density_coverage as module
-from metrics.density_coverage import densities_and_coverages, density_coverage, neighbourhoods
+from metrics import coarse_distances
+from metrics.density_coverage import densities_and_coverages, density_coverage
+from metrics.neighbourhoods import neighbourhoods
 
 
 @pytest.fixture
@@ -81,8 +82,8 @@ def test_counts_are_exact_in_every_geometry(geometries, counted, k):
 def test_one_pass_gives_every_k_and_blocks_change_nothing(geometries, monkeypatch):
     reference, candidate = geometries["plain"]
     alone = {k: density_coverage(reference, candidate, k) for k in (1, 2, 5, 10)}
-    monkeypatch.setattr(module, "BLOCK_PAIRS", 1000)
-    monkeypatch.setattr(module, "RECHECK_PAIRS", 7)
+    monkeypatch.setattr(coarse_distances, "BLOCK_PAIRS", 1000)
+    monkeypatch.setattr(coarse_distances, "RECHECK_PAIRS", 7)
     around = neighbourhoods(reference)
     assert densities_and_coverages(around, candidate, (1, 2, 5, 10)) == alone
 

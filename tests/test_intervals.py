@@ -7,13 +7,14 @@ from scipy import stats
 from metrics.adherence import audio_prompt_adherence, kernel_contrast
 from metrics.clap_score import clap_score, pair_cosines
 from metrics.comparison import paired_comparison
-from metrics.density_coverage import density_coverage, inside_pairs, neighbourhoods
+from metrics.density_coverage import density_coverage, inside_pairs
 from metrics.embeddings import EmbeddingSet, Space
 from metrics.frechet import frechet_distance, gaussian
-from metrics.intervals import Estimate, Interval, combined, estimate, track_groups, with_references
+from metrics.intervals import Estimate, Interval, combined, estimate, track_groups
 from metrics.kad import kad_statistic, kernel_audio_distance
 from metrics.kernel import kernel_distance, kernel_set
-from metrics.normalised_fit import normalised_fit, normalised_fits
+from metrics.neighbourhoods import neighbourhoods
+from metrics.normalised_fit import normalised_fit
 from metrics.set_statistics import (
     SetStatistic,
     adherence_statistic,
@@ -151,29 +152,6 @@ def test_nominal_95_percent_covers_90_to_98_for_every_metric(statistics, draw, t
         ), name
 
 
-def test_references_of_other_tracks_add_their_error_in_squares(draw, tracks):
-    reference, pool = draw(), draw(shift=0.3)
-    ours = estimate(frechet_statistic(reference, pool), tracks)
-    theirs = estimate(frechet_statistic(pool, reference), tracks)
-    found = with_references(ours, theirs)
-    assert found.value == pytest.approx(theirs.value, rel=1e-12)
-    assert found.error == pytest.approx(np.hypot(ours.error, theirs.error), rel=1e-12)
-    assert ours.interval().error < found.error
-    with pytest.raises(ValueError, match="one score twice"):
-        with_references(ours, estimate(frechet_statistic(pool, draw()), tracks))
-
-
-def test_the_error_of_a_difference_of_two_means_is_welchs(rng):
-    first, second = rng.standard_normal(30), 3 * rng.standard_normal(20)
-    # A mean that both sides know, as a statistic of either: each side's error is its own.
-    of_first = SetStatistic(lambda rows: float(first[rows].mean() - second.mean()), 30)
-    of_second = SetStatistic(lambda rows: float(first.mean() - second[rows].mean()), 20)
-    names = [str(row) for row in range(30)]
-    ours, theirs = estimate(of_first, names), estimate(of_second, names[:20])
-    found, expected = with_references(ours, theirs), stats.ttest_ind(first, second, equal_var=False)
-    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()), rel=1e-9)
-
-
 def test_the_difference_of_a_score_from_itself_is_nothing(draw, tracks):
     score = estimate(frechet_statistic(draw(), draw()), tracks)
     assert combined(lambda a, b: a - b, score, score).interval() == (0.0, 0.0, 0.0, 0.0)
@@ -284,14 +262,6 @@ def test_fits_beyond_a_bound_are_flagged_and_not_to_be_ranked(scored):
     assert normalised_fit(scored(0.95), **bounds).beyond == "true"
     assert normalised_fit(scored(0.0), **bounds).beyond == "random"
     assert not normalised_fit(scored(0.95), **bounds).rankable
-
-
-def test_hard_negatives_are_a_second_random_bound(scored):
-    bounds = {"chance": scored(0.1), "same style, tempo and key": scored(0.5)}
-    found = normalised_fits(scored(0.7), true=scored(0.9), random=bounds)
-    assert [round(fit.interval.value, 9) for fit in found.values()] == [0.75, 0.5]
-    with pytest.raises(ValueError, match="no random bound"):
-        normalised_fits(scored(0.7), true=scored(0.9), random={})
 
 
 def test_bounds_that_noise_does_not_separate_are_an_error(scored):

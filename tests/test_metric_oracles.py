@@ -8,9 +8,10 @@ import mpmath
 import numpy as np
 import pytest
 
-from metrics.density_coverage import densities_and_coverages, neighbourhoods
+from metrics.density_coverage import densities_and_coverages
 from metrics.frechet import frechet_distance
 from metrics.kernel import kernel_distance
+from metrics.neighbourhoods import neighbourhoods
 
 
 def gaussian_rows(rng, count, width):

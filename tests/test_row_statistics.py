@@ -89,7 +89,8 @@ def made(tmp_path_factory):
     mispaired = artifact("mispaired", drawn(random, REFERENCES, shift=1.5), first=1000)
     state = folder / "state"
     state.mkdir()
-    MeasureReferences(references=held_out, mispaired=mispaired).run(state, Runtime(workspace=str(folder)))
+    runtime = Runtime(workspace=str(folder), workers=1, progress=False)
+    MeasureReferences(references=held_out, mispaired=mispaired).run(state, runtime)
     return SimpleNamespace(
         references=held_out,
         mispaired=mispaired,
@@ -103,6 +104,8 @@ def made(tmp_path_factory):
         copies=artifact("copies", near | {"stem_NE": training["stem_NE"][:CANDIDATES]}),
         of_held_out=artifact("of_held_out", near | {"stem_NE": references["stem_NE"][:CANDIDATES] + 1e-3}),
         random=artifact("random", drawn(random, CANDIDATES, shift=1.5)),
+        alike=artifact("alike", drawn(random, CANDIDATES, shift=1.0)),
+        none=artifact("none", drawn(random, 0)),
         clap=Artifact(stage="clap", key="clap", location=str(folder / "clap"), digest="clap"),
         levels=Artifact(stage="levels", key="levels", location=str(folder / "levels"), digest="levels"),
     )
@@ -130,8 +133,8 @@ def row_of(made, candidates, *, arm="+DiT", adherence=True, conditioning=WITH_CO
 def measure(made, tmp_path):
     """What is measured of a row with these candidates."""
 
-    def measure(candidates, **options):
-        bounds = Bounds(true=made.prompts, random=made.random)
+    def measure(candidates, alike=None, **options):
+        bounds = Bounds(true=made.prompts, random=made.random, alike=made.alike if alike is None else alike)
         row = row_of(made, candidates, **options)
         step = MeasureRow(row=row, training=made.training, bounds=bounds, levels=made.levels, seed=0)
         step.run(tmp_path, Runtime(workspace=str(tmp_path)))
@@ -155,7 +158,7 @@ def compare(made, tmp_path, monkeypatch):
 
 
 def cells(made, candidates, folder):
-    ScoreRow(row=row_of(made, candidates)).run(folder, Runtime(workspace=str(folder)))
+    ScoreRow(row=row_of(made, candidates)).run(folder, Runtime(workspace=str(folder), workers=1, progress=False))
     scores = load_scores(Artifact(stage="scores", key="", location=str(folder), digest=""))
     table = ScoreTable(protocol=PROTOCOL, scores=scores)
     return {score.metric: table.cell("+DiT", "ctx", score.metric).mean for score in scores}
@@ -197,6 +200,22 @@ def test_fit_is_one_for_the_real_stems_zero_for_other_tracks_and_flagged_beyond(
     assert 0.3 < measure(made.far).of("apa_fit").value < 0.9
     beyond = measure(made.beyond).of("apa_fit")
     assert beyond.value > 1 and beyond.note == "beyond the true bound: not ranked"
+
+
+def test_the_fit_above_alike_stems_is_less_than_that_above_any_and_flagged_below_them(made, measure):
+    assert measure(made.prompts).of("apa_fit_alike").value == pytest.approx(1)
+    assert measure(made.alike).of("apa_fit_alike").value == pytest.approx(0, abs=1e-9)
+    far = measure(made.far)
+    assert far.of("apa_fit_alike").value < far.of("apa_fit").value
+    random = measure(made.random)
+    assert random.of("apa_fit_alike").value < 0
+    assert random.of("apa_fit_alike").note == "beyond the random bound: not ranked"
+
+
+def test_where_prompts_have_no_alike_stems_there_is_one_fit_and_a_reason_for_the_other(made, measure):
+    found = measure(made.far, alike=made.none)
+    assert found.of("apa_fit").value is not None and found.of("apa_fit_alike").value is None
+    assert found.of("apa_fit_alike").note == "the corpus does not give every prompt an alike stem"
 
 
 def test_copies_of_training_stems_are_named_and_those_of_held_out_ones_are_not_suspected(made, measure):

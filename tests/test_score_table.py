@@ -14,8 +14,8 @@ from metrics.embeddings import EmbeddingSet, Space
 from metrics.frechet import frechet_distance
 from metrics.kernel import kernel_distance, kernel_distance_subsets
 from metrics.protocol import PROFILES
-from metrics.reference_state import kept_state
-from metrics.score import CandidateSet, ReferenceSet, score_row
+from metrics.reference_state import kept_state, reference_state
+from metrics.score import CandidateSet, ReferenceSet, largest_neighbourhood, score_row
 from metrics.table import METRICS, NOISE_ROW, RANDOM_ROW, REAL_ROW, Cell, Score, ScoreTable
 
 SPACE = Space(name="test", width=6, normalised=False, weights_sha256="")
@@ -124,8 +124,10 @@ def test_kept_states_give_the_same_scores_and_nothing_is_computed_of_the_referen
     reference, candidates, protocol, monkeypatch
 ):
     expected = score_row(reference, candidates, protocol, arm="a", inputs="b")
-    arrays = {name: state.arrays() for name, state in reference.states().items()}
-    kept = {name: kept_state(getattr(reference, name), parts) for name, parts in arrays.items()}
+    kept = {
+        name: kept_state(rows, reference_state(rows, largest_k=largest_neighbourhood(rows)).arrays())
+        for name, rows in reference.sets().items()
+    }
     monkeypatch.setattr(scoring, "reference_state", None)
     found = score_row(dataclasses.replace(reference, kept=kept), candidates, protocol, arm="a", inputs="b")
     assert found == expected

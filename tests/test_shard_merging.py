@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from metrics.density_coverage import density_coverage, merged_neighbourhoods, neighbourhoods, squared_radii
+from metrics.density_coverage import density_coverage
 from metrics.frechet import frechet_distance, gaussian, merged_gaussian
 from metrics.kernel import kernel_distance, kernel_set, kernel_sum, merged_kernel_set
+from metrics.neighbourhoods import merged_neighbourhoods, neighbourhoods, squared_radii
 
 SHARDS = (slice(0, 7), slice(7, 100), slice(100, 260), slice(260, 300))
 

@@ -149,8 +149,8 @@ def test_latex_escapes_what_would_be_commands() -> None:
 def test_latex_compiles(tmp_path: Path, table: ScoreTable) -> None:
     if shutil.which("pdflatex") is None:
         pytest.skip("pdflatex is not installed")
-    head = "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\n"
-    latex = latex_text(table, PROVENANCE, with_paper=True)
+    head = "\\documentclass{article}\\usepackage{booktabs,graphicx,rotating}\\begin{document}\n"
+    latex = "".join(latex_text(table, PROVENANCE, with_paper=with_paper) for with_paper in (True, False))
     (tmp_path / "t.tex").write_text(f"{head}{latex}\\end{{document}}\n")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)

@@ -9,7 +9,8 @@ import pytest
 from metrics.embeddings import Space
 from metrics.protocol import Protocol
 from metrics.table import Score, ScoreTable
-from tasks.tracking import DataRun, EvaluationRun, open_tracking, publish_data, publish_evaluations
+from tasks.report import TABLE_VIEW, Published
+from tasks.tracking import DataRun, EvaluationRun, open_tracking, publish_data, publish_evaluations, view_page
 from tasks.tracking_outage import training_log
 
 
@@ -128,3 +129,13 @@ def test_inputs_are_published_once(tracking, client):
     assert publish_data(tracking, [corpus]) == publish_data(tracking, [corpus])
     [run] = client.search_runs([tracking.data_id])
     assert run.data.metrics == {"stems": 15.0}
+
+
+def test_the_last_lines_of_a_run_lead_to_that_list_once_there_is_one(tmp_path):
+    published = Published(tmp_path / "reports" / "laptop-folder-seed0")
+    assert not any("#/experiments" in line for line in published.places("sqlite:///mlflow.db"))
+    published.folder.mkdir(parents=True)
+    published.folder.with_name(TABLE_VIEW).write_text(view_page("3"), encoding="utf-8")
+    page = "#/experiments/3/runs?viewStateShareKey=table"
+    assert published.places("sqlite:///mlflow.db")[-1] == f"there    http://127.0.0.1:5000/{page}"
+    assert published.places("http://team:8000/")[-1] == f"there    http://team:8000/{page}"
