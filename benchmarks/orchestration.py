@@ -1,7 +1,8 @@
-"""What orchestration costs: looking at 10,000 finished results, and the part of a run that is no stage's work.
+"""What orchestration costs: looking at 10,000 finished results, the part of a run that is no stage's work, memory.
 
     python benchmarks/orchestration.py look [--results 10000]
     python benchmarks/orchestration.py share WORKSPACE [--wall SECONDS]
+    python benchmarks/orchestration.py memory
 
 `look` makes tiny studies of one seed after another in a workspace until there are so many results. Each step is the
 study's own, with its key, its inputs, its code and its record; only what it computes is left out: it writes its key.
@@ -10,6 +11,9 @@ of one of these studies, beside all the others and in a workspace of its own.
 
 `share` reads the records of a finished run: how much of the time from the first stage's start to the last one's end
 was at least one stage at work, and which gaps are longest; `--wall` is the time of the whole command.
+
+`memory` spreads stages of 100, 1,000 and 10,000 pieces of no work over two workers, and tells what this process, in
+which the scheduler lives too, holds before and after each.
 """
 
 from __future__ import annotations
@@ -26,10 +30,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 from flows.request import StudyRequest
 from flows.session import session
 from flows.status import inspected
 from tasks.artifact import Artifact
+from tasks.cluster import fan_out
 from tasks.runtime import Runtime
 from tasks.step import Step
 from tasks.store import Store
@@ -47,9 +54,12 @@ def main() -> None:
     share = commands.add_parser("share")
     share.add_argument("workspace", type=Path)
     share.add_argument("--wall", type=float)
+    commands.add_parser("memory")
     asked = parser.parse_args()
     if asked.command == "share":
         tell_share(asked.workspace, asked.wall)
+    elif asked.command == "memory":
+        tell_memory()
     else:
         with tempfile.TemporaryDirectory(prefix="orchestration-") as folder:
             time_looking(Path(folder), asked.results)
@@ -134,6 +144,20 @@ STATUS = "from flows.__main__ import app; app(standalone_mode=False)"
 
 def status_arguments(study: Made) -> list[str]:
     return ["status", "--scale", "tiny", "--workspace", study.workspace, "--seed", str(study.seed)]
+
+
+def tell_memory() -> None:
+    runtime = Runtime(workspace="", workers=2, progress=False)
+    fan_out(runtime, abs, range(100), title="workers start")
+    for pieces in (100, 1_000, 10_000):
+        before_mib, started_s = resident_mib(), time.perf_counter()
+        fan_out(runtime, abs, range(pieces), title="nothing")
+        spent_s = time.perf_counter() - started_s
+        print(f"{pieces:6,} pieces: {before_mib:.0f} MiB before, {resident_mib():.0f} after, {spent_s:.0f} s")
+
+
+def resident_mib() -> float:
+    return psutil.Process().memory_info().rss / 2**20
 
 
 class Span(NamedTuple):

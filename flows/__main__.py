@@ -24,35 +24,7 @@ from flows import (
     studio_command,
     train_command,
 )
-from flows.options import (
-    AllowSuspect,
-    Arms,
-    ArmWorkers,
-    Checkpoint,
-    Clap,
-    Corpus,
-    Device,
-    Fused,
-    Layout,
-    MonoCodec,
-    Noncommercial,
-    Refresh,
-    RefreshStages,
-    Rows,
-    Scale,
-    Scheduler,
-    Seed,
-    ShardRoot,
-    Soundfont,
-    StereoCodec,
-    Tokenizer,
-    Tracking,
-    Weight,
-    Workers,
-    Workspace,
-    guard,
-    run,
-)
+from flows.options import WHAT, WHOLE, Scale, Workspace, asking, guard
 
 if TYPE_CHECKING:
     from flows.request import StudyRequest
@@ -86,65 +58,9 @@ app.command()(server_commands.serve)
 
 
 @app.command()
-def reproduce(
-    scale: Scale = "laptop",
-    corpus: Corpus = None,
-    layout: Layout = None,
-    weight: Weight = None,
-    soundfont: Soundfont = None,
-    arms: Arms = None,
-    conditionings: Rows = None,
-    workspace: Workspace = "workspace",
-    seed: Seed = 0,
-    shard_root: ShardRoot = None,
-    fused: Fused = False,
-    device: Device = "auto",
-    workers: Workers = 0,
-    arm_workers: ArmWorkers = 0,
-    dask_scheduler: Scheduler = None,
-    mlflow_uri: Tracking = None,
-    clap: Clap = "auto",
-    laion_checkpoint: Checkpoint = None,
-    laion_tokenizer: Tokenizer = None,
-    mono_codec: MonoCodec = None,
-    stereo_codec: StereoCodec = None,
-    accept_noncommercial: Noncommercial = False,
-    refresh: Refresh = False,
-    refresh_stage: RefreshStages = None,
-    allow_suspect: AllowSuspect = False,
-) -> None:
+@asking(WHOLE)
+def reproduce(request: StudyRequest) -> int:
     """Run the whole study: corpus to Table 1. What is already there is reused."""
-    run(
-        _reproduce,
-        scale=scale,
-        corpus=corpus,
-        layout=layout,
-        weight=weight,
-        soundfont=soundfont,
-        arms=arms,
-        conditionings=conditionings,
-        workspace=workspace,
-        seed=seed,
-        shard_root=shard_root,
-        fused=fused,
-        device=device,
-        workers=workers,
-        arm_workers=arm_workers,
-        dask_scheduler=dask_scheduler,
-        mlflow_uri=mlflow_uri,
-        clap=clap,
-        laion_checkpoint=laion_checkpoint,
-        laion_tokenizer=laion_tokenizer,
-        mono_codec=mono_codec,
-        stereo_codec=stereo_codec,
-        accept_noncommercial=accept_noncommercial,
-        refresh=refresh,
-        refresh_stages=refresh_stage,
-        allow_suspect=allow_suspect,
-    )
-
-
-def _reproduce(request: StudyRequest) -> int:
     from flows.session import session
 
     ready = session(request)  # a bad request is refused before a server starts
@@ -182,45 +98,9 @@ def _through_prefect(request: StudyRequest) -> Published:
 
 
 @app.command()
-def plan(
-    scale: Scale = "laptop",
-    corpus: Corpus = None,
-    layout: Layout = None,
-    weight: Weight = None,
-    soundfont: Soundfont = None,
-    arms: Arms = None,
-    conditionings: Rows = None,
-    workspace: Workspace = "workspace",
-    seed: Seed = 0,
-    clap: Clap = "auto",
-    laion_checkpoint: Checkpoint = None,
-    laion_tokenizer: Tokenizer = None,
-    mono_codec: MonoCodec = None,
-    stereo_codec: StereoCodec = None,
-    accept_noncommercial: Noncommercial = False,
-) -> None:
+@asking(WHAT)
+def plan(request: StudyRequest) -> int:
     """Say what `reproduce` would do: which results are there, which would be built."""
-    run(
-        _plan,
-        scale=scale,
-        corpus=corpus,
-        layout=layout,
-        weight=weight,
-        soundfont=soundfont,
-        arms=arms,
-        conditionings=conditionings,
-        workspace=workspace,
-        seed=seed,
-        clap=clap,
-        laion_checkpoint=laion_checkpoint,
-        laion_tokenizer=laion_tokenizer,
-        mono_codec=mono_codec,
-        stereo_codec=stereo_codec,
-        accept_noncommercial=accept_noncommercial,
-    )
-
-
-def _plan(request: StudyRequest) -> int:
     from flows.planning import plan_lines
 
     for line in plan_lines(request):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -43,6 +45,9 @@ Workspace = Annotated[str, typer.Option(help="Folder of results, MLflow database
 Seed = Annotated[int, typer.Option(help="Seeds corpus, pairs, training and candidates.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is one.")]
 Workers = Annotated[int, typer.Option(help="Workers of the local Dask cluster; 0: one a core.")]
+MostWorkers = Annotated[
+    int, typer.Option(help="Let the local Dask cluster grow to so many while work waits; 0: none come and go.")
+]
 ArmWorkers = Annotated[int, typer.Option(help="Arms built side by side; 0: two on a CPU, one on a GPU.")]
 Scheduler = Annotated[str | None, typer.Option(envvar="DASK_SCHEDULER_ADDRESS", help="Address of a Dask scheduler.")]
 Tracking = Annotated[
@@ -71,11 +76,80 @@ Refresh = Annotated[
     bool, typer.Option("--refresh", help="Make suspect results again: those whose code has changed since.")
 ]
 RefreshStages = Annotated[
-    list[str] | None, typer.Option(help="Make only the suspect results of this stage again; repeat for several.")
+    list[str] | None,
+    typer.Option("--refresh-stage", help="Make only the suspect results of this stage again; repeat for several."),
 ]
 AllowSuspect = Annotated[
     bool, typer.Option("--allow-suspect", help="Use results whose code has changed since as they are.")
 ]
+
+
+Options = dict[str, tuple[Any, Any]]
+"""Fields of a StudyRequest, each with its option and what it is where it is not given."""
+
+WHAT: Options = {
+    "scale": (Scale, "laptop"),
+    "corpus": (Corpus, None),
+    "layout": (Layout, None),
+    "weight": (Weight, None),
+    "soundfont": (Soundfont, None),
+    "arms": (Arms, None),
+    "conditionings": (Rows, None),
+    "workspace": (Workspace, "workspace"),
+    "seed": (Seed, 0),
+    "clap": (Clap, "auto"),
+    "laion_checkpoint": (Checkpoint, None),
+    "laion_tokenizer": (Tokenizer, None),
+    "mono_codec": (MonoCodec, None),
+    "stereo_codec": (StereoCodec, None),
+    "accept_noncommercial": (Noncommercial, False),
+}
+"""Which study, and where its results are."""
+
+HOW: Options = {
+    "shard_root": (ShardRoot, None),
+    "fused": (Fused, False),
+    "device": (Device, "auto"),
+    "workers": (Workers, 0),
+    "most_workers": (MostWorkers, 0),
+    "dask_scheduler": (Scheduler, None),
+    "mlflow_uri": (Tracking, None),
+}
+"""Where and by whom it is built."""
+
+WHOLE: Options = {
+    **WHAT,
+    **HOW,
+    "arm_workers": (ArmWorkers, 0),
+    "refresh": (Refresh, False),
+    "refresh_stages": (RefreshStages, None),
+    "allow_suspect": (AllowSuspect, False),
+}
+"""All of a request: what `reproduce` takes, and what a deployment of it may be told."""
+
+
+def asking(options: Options) -> Callable[[Callable[..., int]], Callable[..., None]]:
+    """Makes an action on a request a command with these options, beside those that the action has of its own."""
+
+    def command_of(action: Callable[..., int]) -> Callable[..., None]:
+        # The request's type is known to type checkers alone: its import is what `--help` does without.
+        _, *own = inspect.signature(action, locals={"StudyRequest": Any}, eval_str=True).parameters.values()
+
+        def command(**values: Any) -> None:
+            told = {parameter.name: values.pop(parameter.name) for parameter in own}
+            run(partial(action, **told), **values)
+
+        shared = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
+            for name, (kind, default) in options.items()
+        ]
+        parameters = [*(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own), *shared]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what Typer reads
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        command.__name__, command.__doc__ = action.__name__, action.__doc__
+        return command
+
+    return command_of
 
 
 def run(action: Callable[[StudyRequest], int], **values: Any) -> None:

@@ -18,7 +18,7 @@ from flows.session import Session, session
 from flows.status import inspected, settle_suspects
 from flows.study import Make
 from models.arms import ONE_STEP_FROM
-from tasks.cluster import LOCAL_CLUSTER, QUIET_WORKERS, dashboard_link
+from tasks.dask_workers import LOCAL_CLUSTER, QUIET_WORKERS, dashboard_link
 from tasks.evaluation_runs import track_rows
 from tasks.materialise import build, materialise
 from tasks.progress import say_results

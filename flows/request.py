@@ -73,6 +73,9 @@ class StudyRequest(BaseModel):
     )
     fused: bool = Field(default=False, description="Keep no training windows: cut them whenever they are heard.")
     workers: int = Field(default=0, ge=0, description="Workers of the local Dask cluster; 0: one a core.")
+    most_workers: int = Field(
+        default=0, ge=0, description="Let the local Dask cluster grow to so many while work waits; 0: none come and go."
+    )
     arm_workers: int = Field(default=0, ge=0, description="Arms built side by side; 0: two on a CPU, one on a GPU.")
     dask_scheduler: str | None = Field(default=None, description="Address of a Dask scheduler; empty: a local cluster.")
     mlflow_uri: str | None = Field(
@@ -113,6 +116,13 @@ class StudyRequest(BaseModel):
         for name in self.layout:
             if name != "auto":
                 layout_named(name)
+        if self.most_workers and self.dask_scheduler:
+            raise ValueError(
+                "--most-workers is for a local cluster; what started the workers of --dask-scheduler makes them more"
+            )
+        fewest = self.workers or default_workers()
+        if self.most_workers and self.most_workers <= fewest:
+            raise ValueError(f"--most-workers {self.most_workers}: the cluster has {fewest} --workers from its start")
         for field in ("mlflow_uri", "shard_root", "dask_scheduler"):
             check_no_secret(field, getattr(self, field) or "")
         return self
@@ -206,6 +216,7 @@ class StudyRequest(BaseModel):
             shard_root=self.shard_root,
             device=_device(self.device),
             workers=self.workers or cores,
+            most_workers=self.most_workers,
             torch_threads=cores,
             dask_scheduler=self.dask_scheduler,
             mlflow_uri=self.mlflow_uri,

@@ -8,31 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.options import (
-    Arms,
-    Checkpoint,
-    Clap,
-    Corpus,
-    Device,
-    Fused,
-    Layout,
-    MonoCodec,
-    Noncommercial,
-    Rows,
-    Scale,
-    Scheduler,
-    Seed,
-    ShardRoot,
-    Soundfont,
-    StereoCodec,
-    Tokenizer,
-    Tracking,
-    Weight,
-    Workers,
-    Workspace,
-    guard,
-    run,
-)
+from flows.options import HOW, WHAT, Workspace, asking, guard
 
 if TYPE_CHECKING:
     from flows.request import StudyRequest
@@ -41,45 +17,9 @@ Key = Annotated[str, typer.Argument(help="A result's key, or as much of its begi
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and touch nothing.")]
 
 
-def status(
-    scale: Scale = "laptop",
-    corpus: Corpus = None,
-    layout: Layout = None,
-    weight: Weight = None,
-    soundfont: Soundfont = None,
-    arms: Arms = None,
-    conditionings: Rows = None,
-    workspace: Workspace = "workspace",
-    seed: Seed = 0,
-    clap: Clap = "auto",
-    laion_checkpoint: Checkpoint = None,
-    laion_tokenizer: Tokenizer = None,
-    mono_codec: MonoCodec = None,
-    stereo_codec: StereoCodec = None,
-    accept_noncommercial: Noncommercial = False,
-) -> None:
+@asking(WHAT)
+def status(request: StudyRequest) -> int:
     """Say of each result of a study whether it is there, suspect, stale, damaged or missing, and why."""
-    run(
-        _status,
-        scale=scale,
-        corpus=corpus,
-        layout=layout,
-        weight=weight,
-        soundfont=soundfont,
-        arms=arms,
-        conditionings=conditionings,
-        workspace=workspace,
-        seed=seed,
-        clap=clap,
-        laion_checkpoint=laion_checkpoint,
-        laion_tokenizer=laion_tokenizer,
-        mono_codec=mono_codec,
-        stereo_codec=stereo_codec,
-        accept_noncommercial=accept_noncommercial,
-    )
-
-
-def _status(request: StudyRequest) -> int:
     from flows.status import status_lines
 
     return _print(status_lines(request))
@@ -147,105 +87,25 @@ def _bless(keys: tuple[str, ...], workspace: str, *, everything: bool) -> int:
     return _print(bless_lines(Path(workspace), keys, everything=everything))
 
 
+@asking(WHAT | HOW)
 def run_stage(
+    request: StudyRequest,
     only: Annotated[str, typer.Option(help="A stage such as encode, denoiser, candidates or scores.")],
     with_inputs: Annotated[bool, typer.Option("--with-inputs", help="Build what the stage needs as well.")] = False,
-    scale: Scale = "laptop",
-    corpus: Corpus = None,
-    layout: Layout = None,
-    weight: Weight = None,
-    soundfont: Soundfont = None,
-    arms: Arms = None,
-    conditionings: Rows = None,
-    workspace: Workspace = "workspace",
-    seed: Seed = 0,
-    clap: Clap = "auto",
-    laion_checkpoint: Checkpoint = None,
-    laion_tokenizer: Tokenizer = None,
-    mono_codec: MonoCodec = None,
-    stereo_codec: StereoCodec = None,
-    accept_noncommercial: Noncommercial = False,
-    shard_root: ShardRoot = None,
-    fused: Fused = False,
-    device: Device = "auto",
-    workers: Workers = 0,
-    dask_scheduler: Scheduler = None,
-    mlflow_uri: Tracking = None,
-) -> None:
+) -> int:
     """Build one stage of a study, and nothing that is missing before it unless asked."""
-    run(
-        lambda request: _run_stage(request, only, with_inputs=with_inputs),
-        scale=scale,
-        corpus=corpus,
-        layout=layout,
-        weight=weight,
-        soundfont=soundfont,
-        arms=arms,
-        conditionings=conditionings,
-        workspace=workspace,
-        seed=seed,
-        clap=clap,
-        laion_checkpoint=laion_checkpoint,
-        laion_tokenizer=laion_tokenizer,
-        mono_codec=mono_codec,
-        stereo_codec=stereo_codec,
-        accept_noncommercial=accept_noncommercial,
-        shard_root=shard_root,
-        fused=fused,
-        device=device,
-        workers=workers,
-        dask_scheduler=dask_scheduler,
-        mlflow_uri=mlflow_uri,
-    )
-
-
-def _run_stage(request: StudyRequest, only: str, *, with_inputs: bool) -> int:
     from flows.single_stage import run_lines
 
     return _print(run_lines(request, only, with_inputs=with_inputs))
 
 
+@asking(WHAT)
 def gc(
+    request: StudyRequest,
     older_than: Annotated[float, typer.Option(min=0, help="Days; younger results stay.")] = 7.0,
     delete: Annotated[bool, typer.Option("--delete", help="Remove them. Otherwise they are only listed.")] = False,
-    scale: Scale = "laptop",
-    corpus: Corpus = None,
-    layout: Layout = None,
-    weight: Weight = None,
-    soundfont: Soundfont = None,
-    arms: Arms = None,
-    conditionings: Rows = None,
-    workspace: Workspace = "workspace",
-    seed: Seed = 0,
-    clap: Clap = "auto",
-    laion_checkpoint: Checkpoint = None,
-    laion_tokenizer: Tokenizer = None,
-    mono_codec: MonoCodec = None,
-    stereo_codec: StereoCodec = None,
-    accept_noncommercial: Noncommercial = False,
-) -> None:
+) -> int:
     """List results that neither a report of the workspace nor this study refers to; remove them if asked."""
-    run(
-        lambda request: _gc(request, older_than, delete=delete),
-        scale=scale,
-        corpus=corpus,
-        layout=layout,
-        weight=weight,
-        soundfont=soundfont,
-        arms=arms,
-        conditionings=conditionings,
-        workspace=workspace,
-        seed=seed,
-        clap=clap,
-        laion_checkpoint=laion_checkpoint,
-        laion_tokenizer=laion_tokenizer,
-        mono_codec=mono_codec,
-        stereo_codec=stereo_codec,
-        accept_noncommercial=accept_noncommercial,
-    )
-
-
-def _gc(request: StudyRequest, older_than: float, *, delete: bool) -> int:
     from flows.collection import gc_lines
 
     return _print(gc_lines(request, older_than_days=older_than, delete=delete))

@@ -8,22 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.options import (
-    Arms,
-    Corpus,
-    Device,
-    Layout,
-    Rows,
-    Scale,
-    Scheduler,
-    Seed,
-    ShardRoot,
-    Tracking,
-    Weight,
-    Workspace,
-    guard,
-    run,
-)
+from flows.options import WHOLE, Workspace, asking, guard
 
 if TYPE_CHECKING:
     from flows.request import StudyRequest
@@ -70,42 +55,10 @@ def _down(workspace: Path) -> int:
     return 0
 
 
-def deploy(
-    scale: Scale = "laptop",
-    corpus: Corpus = None,
-    layout: Layout = None,
-    weight: Weight = None,
-    arms: Arms = None,
-    conditionings: Rows = None,
-    workspace: Workspace = "workspace",
-    seed: Seed = 0,
-    shard_root: ShardRoot = None,
-    device: Device = "auto",
-    dask_scheduler: Scheduler = None,
-    mlflow_uri: Tracking = None,
-    pool: Pool = "stemwright",
-    cron: CronOption = None,
-    timezone: Timezone = None,
-) -> None:
+@asking(WHOLE)
+def deploy(request: StudyRequest, pool: Pool = "stemwright", cron: CronOption = None, timezone: Timezone = None) -> int:
     """Register the deployments at PREFECT_API_URL, or at the server that `up` started; runs take these options."""
-    run(
-        lambda request: _deploy(request, pool, cron, timezone),
-        scale=scale,
-        corpus=corpus,
-        layout=layout,
-        weight=weight,
-        arms=arms,
-        conditionings=conditionings,
-        workspace=str(Path(workspace).resolve()),
-        seed=seed,
-        shard_root=shard_root,
-        device=device,
-        dask_scheduler=dask_scheduler,
-        mlflow_uri=mlflow_uri,
-    )
-
-
-def _deploy(request: StudyRequest, pool: str, cron: str | None, timezone: str | None) -> int:
+    request = _at_a_full_path(request)
     from tasks.servers import ServerError, check_prefect, running_servers
 
     servers = running_servers(Path(request.workspace))
@@ -123,38 +76,14 @@ def _deploy(request: StudyRequest, pool: str, cron: str | None, timezone: str | 
     return 0
 
 
-def serve(
-    scale: Scale = "laptop",
-    corpus: Corpus = None,
-    layout: Layout = None,
-    weight: Weight = None,
-    arms: Arms = None,
-    conditionings: Rows = None,
-    workspace: Workspace = "workspace",
-    seed: Seed = 0,
-    shard_root: ShardRoot = None,
-    device: Device = "auto",
-    dask_scheduler: Scheduler = None,
-    mlflow_uri: Tracking = None,
-    cron: CronOption = None,
-    timezone: Timezone = None,
-) -> None:
+@asking(WHOLE)
+def serve(request: StudyRequest, cron: CronOption = None, timezone: Timezone = None) -> int:
     """Register the deployments and run them from here until Ctrl-C; without PREFECT_API_URL with servers of its own."""
-    run(
-        lambda request: _serve(request, cron, timezone),
-        scale=scale,
-        corpus=corpus,
-        layout=layout,
-        weight=weight,
-        arms=arms,
-        conditionings=conditionings,
-        workspace=str(Path(workspace).resolve()),
-        seed=seed,
-        shard_root=shard_root,
-        device=device,
-        dask_scheduler=dask_scheduler,
-        mlflow_uri=mlflow_uri,
-    )
+    from tasks.servers import serving
+
+    request = _at_a_full_path(request)
+    with serving(Path(request.workspace)):
+        return _serve(request, cron, timezone)
 
 
 def _serve(request: StudyRequest, cron: str | None, timezone: str | None) -> int:
@@ -181,6 +110,11 @@ def _serve_here(request: StudyRequest, cron: str | None, timezone: str | None) -
     print(f"serving at {os.environ['PREFECT_API_URL']} until Ctrl-C; MLflow: {request.mlflow_uri or 'the workspace'}")
     serve_here(request, Night(cron, timezone))
     return 0
+
+
+def _at_a_full_path(request: StudyRequest) -> StudyRequest:
+    """The request, whose runs find the workspace from any folder."""
+    return request.model_copy(update={"workspace": str(Path(request.workspace).resolve())})
 
 
 def _tracked(request: StudyRequest, servers: Servers) -> StudyRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from flows import graph
@@ -11,6 +12,8 @@ from models.arms import Arm
 from tasks.artifact import Artifact
 from tasks.report import MakeReport
 from tasks.runtime import Runtime
+from tasks.steps_curve import curves_of
+from tasks.store import Store
 
 
 class Session(NamedTuple):
@@ -31,7 +34,9 @@ class Session(NamedTuple):
     def report(self, make: Make) -> MakeReport:
         """The report of the whole study, still to be made; all that it is made from has gone through `make`."""
         command = self.request.command_line()
-        return graph.whole(self.study, self.folder, self.request.conditionings_of, make, command=command)
+        report = graph.whole(self.study, self.folder, self.request.conditionings_of, make, command=command)
+        curves = curves_of([row.statistics for row in report.rows], Store(self.runtime.root / "artifacts"))
+        return replace(report, steps_curves=curves)
 
 
 def session(request: StudyRequest) -> Session:

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import RidgeCV
 
 from metrics.frechet import frechet_distance
 from models.clap_quality import effective_rank, matched_cosines, modality_gap, recall_at_k
@@ -105,6 +104,8 @@ def mean_shift(text_NE: Vectors, text_ME: Vectors, audio_MKE: Vectors) -> Vector
 
 def ridge(text_NE: Vectors, text_ME: Vectors, audio_MKE: Vectors) -> Vectors:
     """The linear map from training texts to the mean of their audio, applied to the texts; unit vectors."""
+    from sklearn.linear_model import RidgeCV  # here: only this needs scikit-learn, which is slow to import
+
     return _units(RidgeCV(alphas=PENALTIES).fit(text_ME, audio_MKE.mean(axis=1)).predict(text_NE))
 
 

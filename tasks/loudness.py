@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.signal import sosfilt
 
 from data_manifests.schema import RATE_HZ
 
@@ -38,7 +38,7 @@ class Loudness:
         if np.abs(self._state).max() < RUNG_OUT and not audio_SN.any():
             self._power_T.append(np.zeros(audio_SN.shape[1] // STEP_SAMPLES))
             return
-        weighted_SN, self._state = sosfilt(K_WEIGHTING, audio_SN, zi=self._state)
+        weighted_SN, self._state = scipy.signal.sosfilt(K_WEIGHTING, audio_SN, zi=self._state)
         steps = weighted_SN.shape[1] // STEP_SAMPLES
         steps_STM = weighted_SN[:, : steps * STEP_SAMPLES].reshape(2, steps, STEP_SAMPLES)
         self._power_T.append(np.einsum("stm,stm->t", steps_STM, steps_STM) / STEP_SAMPLES)

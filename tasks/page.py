@@ -39,7 +39,8 @@ class ReportInput:
 
     `judge` holds the figures of the embedder and a picture of its space; None where it was not measured. `bridge`
     holds the ways from text to audio and a picture of CLAP_beta's; None where no arm has a bridge. `listening` tells
-    of every denoiser what the context changes. `stem_map` is a picture of the arms' stems among real ones.
+    of every denoiser what the context changes. `stem_map` is a picture of the arms' stems among real ones, and
+    `steps_curves` are those that `stemwright steps` drew of this study's rows.
     """
 
     provenance: Provenance
@@ -51,6 +52,7 @@ class ReportInput:
     listening: tuple[tuple[str, tuple[Listening, ...]], ...]
     stem_map: bytes | None
     curves: tuple[Curve, ...]
+    steps_curves: tuple[bytes, ...]
     examples: tuple[Example, ...]
     notes: tuple[str, ...]
     commands: tuple[str, ...]
@@ -88,6 +90,7 @@ def _sections(report: ReportInput) -> list[_Section]:
         _Section("listen", "Candidates to hear and see", example_articles(report.examples)),
         _Section("overview", "All arms at once", _overview(report)),
         _Section("plots", "A plot per metric", _plots(report)),
+        _Section("steps", "FAD against sampling steps", _steps(report.steps_curves)),
         _Section("judge", "How well the judge hears", _judge(report)),
         _Section("bridge", "What the bridge is worth", _bridge(report)),
         _Section("training", "Training curves", _training(report.curves)),
@@ -193,6 +196,17 @@ def _plots(report: ReportInput) -> str:
         "the arms stay apart.</p>"
     )
     return f'{note}<div class="figures">{"".join(figures)}</div>'
+
+
+def _steps(curves: tuple[bytes, ...]) -> str:
+    if not curves:
+        return ""
+    note = (
+        '<p class="soft">One row of an arm, sampled by stemwright steps in other numbers of steps and by other '
+        "solvers. Whiskers are 95 % intervals by tracks. Guidance asks the network more often than the axis counts.</p>"
+    )
+    figures = "".join(figure(png, "FAD of one row over evaluations of the network", "") for png in curves)
+    return f'{note}<div class="figures">{figures}</div>'
 
 
 def _judge(report: ReportInput) -> str:

@@ -32,6 +32,7 @@ from tasks.provenance import Provenance
 from tasks.row_statistics import load_statistics
 from tasks.runtime import Runtime, code_version
 from tasks.step import Step
+from tasks.steps_curve import PICTURE as STEPS_PICTURE
 from tasks.sureness import Sureness, write_comparisons_parquet, write_statistics_parquet
 from tasks.table_text import write_table_text
 from tasks.telemetry_file import read_telemetry
@@ -43,6 +44,8 @@ PAGE, SCORES, TABLE1, TABLE_TEXT, CHECKS = "report.html", "scores.parquet", "tab
 TABLE1_TEXT = "table1"  # .csv, .md, .tex
 CHECKED_SCALE = "laptop"  # the scale that the acceptance bounds were measured for
 LATEST = "latest.json"
+TABLE_VIEW = "mlflow-table.txt"  # where MLflow shows all runs with their scores, below the address of its interface
+MLFLOW_UI = "http://127.0.0.1:5000"  # where `mlflow ui` serves, unless told otherwise
 DATASET = "scores"  # the folder of `add_to_dataset` below the reports
 SHOWN_LOSSES = ("loss",)
 
@@ -90,6 +93,7 @@ class MakeReport(Step):
     model_rows: tuple[tuple[str, str], ...]
     command: str
     suspects: tuple[str, ...] = ()
+    steps_curves: tuple[Artifact, ...] = ()
 
     def run(self, out: Path, runtime: Runtime) -> dict[str, Any]:
         table, provenance = self.table(), self.provenance()
@@ -185,6 +189,7 @@ class MakeReport(Step):
             bridge=(load_crossings(bridge), (bridge.path / PICTURE).read_bytes()) if bridge else None,
             stem_map=self._stem_map(),
             curves=tuple(curve(name, artifact) for name, artifact in self.trainings),
+            steps_curves=tuple((curve.path / STEPS_PICTURE).read_bytes() for curve in self.steps_curves),
             examples=examples_of(made, self.windows),
             notes=(self._witness(), *self._alike(), *self._unread(), *self._reservations()),
             commands=(self.command,),
@@ -242,6 +247,8 @@ class Published(NamedTuple):
 
     def places(self, mlflow_uri: str) -> list[str]:
         """The closing lines of a run."""
+        view = self.folder.parent / TABLE_VIEW
+        interface = mlflow_uri.rstrip("/") if mlflow_uri.startswith("http") else MLFLOW_UI
         return [
             f"report   {self.folder / PAGE}",
             f"scores   {self.folder / SCORES}",
@@ -249,6 +256,7 @@ class Published(NamedTuple):
             f"table 1  {self.folder / TABLE1}, .csv, .md, .tex",
             f"all runs {self.folder.parent / DATASET}",
             f"compare  .venv/bin/mlflow ui --backend-store-uri {mlflow_uri}",
+            *([f"there    {interface}/{view.read_text(encoding='utf-8')}"] if view.exists() else []),
         ]
 
 

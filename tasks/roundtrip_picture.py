@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from io import BytesIO
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import QuadMesh
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from data_manifests.schema import RATE_HZ
-from tasks.plots import band_levels
+from tasks.plots import band_levels, blank_figure, png_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
+    from matplotlib.figure import Figure
 
 # Shapes: S channels, N samples, B bands, T frames.
 
@@ -30,7 +31,7 @@ def roundtrip_picture(original_SN: NDArray[np.float32], copy_SN: NDArray[np.floa
     original_BT, copy_BT = (band_levels(audio_SN, rate_hz=RATE_HZ) for audio_SN in (original_SN, copy_SN))
     loudest = max(original_BT.max(), copy_BT.max())
     original_BT, copy_BT = (np.maximum(level_BT - loudest, FLOOR_DB) for level_BT in (original_BT, copy_BT))
-    figure = Figure(figsize=(11.5, 3.2), layout="constrained")
+    figure = blank_figure(11.5, 3.2)
     figure.suptitle(title, fontsize=10)
     panels = figure.subplots(1, 3, sharey=True)
     seconds = original_SN.shape[-1] / RATE_HZ
@@ -47,7 +48,7 @@ def roundtrip_picture(original_SN: NDArray[np.float32], copy_SN: NDArray[np.floa
     panels[0].set_ylabel("frequency (Hz)", fontsize=8)
     _bar(figure, levels, list(panels[:2]), "dB below the loudest")
     _bar(figure, change, [panels[2]], "dB (red: louder)")
-    return _png(figure)
+    return png_of(figure)
 
 
 def _drawn(
@@ -69,10 +70,3 @@ def _bar(figure: Figure, mesh: QuadMesh, panels: list[Axes], label: str) -> None
     bar = figure.colorbar(mesh, ax=panels, pad=0.01)
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=7)
-
-
-def _png(figure: Figure) -> bytes:
-    FigureCanvasAgg(figure)
-    png = BytesIO()
-    figure.savefig(png, format="png", dpi=110, metadata={"Software": None})  # or matplotlib stamps its version in
-    return png.getvalue()

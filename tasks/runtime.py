@@ -19,6 +19,7 @@ RECORDED_PACKAGES = ("torch", "numpy", "scipy", "soxr", "soundfile", "scikit-lea
 class Runtime:
     """Devices, workers, places and cadences. Two runtimes give the same result for the same step.
 
+    There are `workers`, or where work waits up to `most_workers` of them, if that is not 0.
     `shard_root` is where windows and latents go instead of the workspace: a folder, or a URL such as s3://bucket/prefix.
     `local_files` maps the sha256 of what the user brought along (a laion-clap checkpoint, codec weights) to its path.
     """
@@ -27,6 +28,7 @@ class Runtime:
     shard_root: str | None = None
     device: str = "cpu"
     workers: int = 2
+    most_workers: int = 0
     torch_threads: int = 2
     dask_scheduler: str | None = None
     mlflow_uri: str | None = None
@@ -56,7 +58,8 @@ class Runtime:
     def shared_by(self, parts: int) -> Runtime:
         """This runtime's workers and threads for each of that many processes at once, which draw no progress."""
         workers, threads = max(1, self.workers // parts), max(1, self.torch_threads // parts)
-        return replace(self, workers=workers, torch_threads=threads, progress=False)
+        most_workers = self.most_workers // parts if self.most_workers // parts > workers else 0
+        return replace(self, workers=workers, most_workers=most_workers, torch_threads=threads, progress=False)
 
     def record(self) -> dict[str, str | int | None]:
         """What a record keeps of where it was made; no path or host name."""

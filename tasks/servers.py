@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import psutil
 
+from tasks.file_lock import locked_if_free
 from tasks.marked_processes import end, mark_of, marked, marks
 from tasks.runtime import Runtime
 from tasks.whole_files import write_whole
@@ -122,6 +123,19 @@ def running_servers(workspace: Path) -> Servers | None:
     """The servers of a workspace, if its Prefect server is running."""
     servers = _read(workspace.resolve() / "servers")
     return servers if servers and PREFECT in servers.alive() else None
+
+
+@contextmanager
+def serving(workspace: Path) -> Iterator[None]:
+    """The right to serve a workspace, which one process has at a time. Raises ServerError where another has it."""
+    place = _folder(workspace) / "serve.lock"
+    with locked_if_free(place) as free:
+        if not free:
+            raise ServerError(
+                f"process {place.read_text()} serves {workspace} already; end that one, or name another --workspace"
+            )
+        place.write_text(str(os.getpid()))
+        yield
 
 
 def check_prefect(api: str) -> None:

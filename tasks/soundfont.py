@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import scipy.signal
+import scipy
 from numpy.typing import NDArray
 
 from data_manifests.schema import RATE_HZ

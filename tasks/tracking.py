@@ -132,9 +132,14 @@ def _share_view(client: MlflowClient, experiment_id: str, rows: Sequence[Evaluat
     metrics = [f"metrics.`{column.group}/{metric}`" for metric, column in scored.items() if metric in present]
     view = {"selectedColumns": ["params.`codec`", *metrics]}
     client.set_experiment_tag(experiment_id, f"mlflow.sharedViewState.{VIEW}", json.dumps(view))
-    link = f"#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}"
+    link = view_page(experiment_id)
     if not client.get_experiment(experiment_id).tags.get(NOTE):  # what a person wrote there stays
         client.set_experiment_tag(experiment_id, NOTE, f"[The table: all runs with their scores]({link})")
+
+
+def view_page(experiment_id: str) -> str:
+    """Where the list of runs shows the columns of the table, below the address of MLflow's interface."""
+    return f"#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}"
 
 
 def publish_data(tracking: Tracking, runs: Sequence[DataRun]) -> dict[str, str]:

@@ -77,9 +77,9 @@ def cut_window(
         | {
             "gain": round(gain, 6),
             "style_gain": round(style_gain, 6),
-            "target_level_db": _level_db(target_SN),
-            "context_level_db": _level_db(context_SN),
-            "style_level_db": _level_db(style_SM),
+            "target_level_db": level_db(target_SN),
+            "context_level_db": level_db(context_SN),
+            "style_level_db": level_db(style_SM),
         },
     )
 
@@ -135,7 +135,7 @@ def _record(track: Track, target: Stem, pair: Pair, window_samples: int) -> dict
     }
 
 
-def _level_db(audio_SN: NDArray[np.float32]) -> float | None:
+def level_db(audio_SN: NDArray[np.float32]) -> float | None:
     """RMS level over all channels in dB of full scale, to a tenth; None where the window is silent."""
     power = float(np.einsum("sn,sn->", audio_SN, audio_SN, dtype=np.float64)) / audio_SN.size
     return round(10.0 * math.log10(power), 1) if power > 0.0 else None

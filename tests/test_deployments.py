@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from typer.testing import CliRunner
 
-from flows.__main__ import app
+from flows.__main__ import app, reproduce
 from flows.deployments import Night, deployments
+from flows.options import WHOLE
 from flows.pipeline import evaluate_arm, train_arm
 from flows.request import StudyRequest
+from flows.server_commands import deploy, serve
 
 NIGHT = Night("30 2 * * *", "Europe/Paris")
 
@@ -80,6 +84,17 @@ def test_the_form_offers_the_five_arms_and_wants_one(registered, name: str) -> N
     assert schema.properties["arm"]["enum"] == ["Diff-A-Riff", "+M2L2", "+DiT", "+CLAP_beta", "C-DiT"]
     assert schema.properties["arm"]["description"]
     assert "arm" in schema.required
+
+
+def test_whoever_deploys_can_ask_for_all_that_a_run_can_be_asked_for() -> None:
+    told = {name: () if default is None and is_list(kind) else default for name, (kind, default) in WHOLE.items()}
+    assert told == StudyRequest().model_dump()
+    for command in (reproduce, deploy, serve):
+        assert inspect.signature(command).parameters.keys() >= WHOLE.keys()
+
+
+def is_list(kind: Any) -> bool:
+    return "list" in str(get_args(kind)[0])
 
 
 def test_flows_are_found_by_module_whatever_the_folder_of_the_worker(registered) -> None:

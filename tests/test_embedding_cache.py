@@ -149,7 +149,8 @@ def test_embeddings_of_two_spaces_are_never_scored_together_and_both_are_named(t
     references, candidates = embeddings(SPACE_A, "references"), embeddings(SPACE_B, "candidates")
     state = tmp_path / "state"
     state.mkdir()
-    MeasureReferences(references=references, mispaired=references).run(state, Runtime(workspace=str(tmp_path)))
+    runtime = Runtime(workspace=str(tmp_path), workers=1, progress=False)
+    MeasureReferences(references=references, mispaired=references).run(state, runtime)
     row = JudgedRow(
         arm="real",
         inputs="x",

@@ -23,7 +23,7 @@ from models.spectral import SpectralRecipe
 from models.weights import load_weights, save_weights
 from tasks.artifact import Artifact
 from tasks.audio import decode_flac, flac_bytes
-from tasks.cluster import _client
+from tasks.dask_workers import client_at
 from tasks.embed import EMBEDDINGS, ROWS, SPACE, Row
 from tasks.encode import STATISTICS, EncodeWindows
 from tasks.fit_codec import RECIPE, WEIGHTS, load_codec
@@ -46,7 +46,7 @@ def workers():
     """The address of two Dask workers in this process."""
     with LocalCluster(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         yield cluster.scheduler_address
-        _client(cluster.scheduler_address, 2).close()
+        client_at(cluster.scheduler_address).close()
 
 
 @pytest.fixture
@@ -269,7 +269,7 @@ def test_a_worker_killed_while_it_encodes_costs_only_its_shard(store, runtime, c
         latents = store.build(step, replace(runtime, dask_scheduler=cluster.scheduler_address))
         watcher.join()
         assert cluster.workers[0].pid != first
-        _client(cluster.scheduler_address, runtime.workers).close()
+        client_at(cluster.scheduler_address).close()
     assert latents.digest == expected.digest
     assert 0 < len(seen) < 7
     assert {shard.name: shard.stat().st_mtime_ns for shard in map(Path, shards_of(latents))}.items() >= seen.items()

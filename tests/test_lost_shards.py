@@ -245,14 +245,18 @@ def test_examples_are_heard_with_the_window_that_they_answer(windows, whole) -> 
     candidates = whole.row.candidates
     assert first_heard(candidates, windows.prompts).window == "prompts-00000000"
     first, best, worst = examples_of([(whole.row.row, candidates)] * 2, windows.prompts)
-    assert (first.place, first.window, first.tags) == ("the first prompt", "prompts-00000000", "bass, number 0")
+    assert (first.window, first.tags) == ("prompts-00000000", "bass, number 0")
+    assert [answer.place for answer in first.answers] == ["the first prompt"] * 2  # of every row
+    assert [len(one.answers) for one in (best, worst)] == [1, 1]  # of the arm's first row alone
     made = load_embeddings(whole.row.row.candidates).arrays["stem_NE"]
     asked = load_embeddings(whole.prepared.prompt_embeddings).arrays["text_NE"]
     cosine_N = (made * asked).sum(axis=1)  # both are unit vectors
     assert best.window == f"prompts-{cosine_N.argmax():08d}"
     assert worst.window == f"prompts-{cosine_N.argmin():08d}"
-    assert best.told.startswith(f"CLAP cosine with its tags {cosine_N.max():.2f}: number 1 of 10, whose median is")
-    assert f"{cosine_N.min():.2f}: number 10 of 10" in worst.told
+    assert best.answers[0].told.startswith(
+        f"CLAP cosine with its tags {cosine_N.max():.2f}: number 1 of 10, whose median is"
+    )
+    assert f"{cosine_N.min():.2f}: number 10 of 10" in worst.answers[0].told
 
 
 def test_one_lost_shard_of_few_is_an_error(windows, make, study, whole, monkeypatch) -> None:

@@ -21,7 +21,7 @@ from tasks.checks import CheckResult
 from tasks.columns import columns
 from tasks.context_sensitivity import Listening
 from tasks.page import ReportInput, render_page
-from tasks.page_examples import Example
+from tasks.page_examples import Answer, Clip, Example
 from tasks.plots import Curve, band_levels, space_plot, spectrogram_plot
 from tasks.plots_metrics import metric_plot
 from tasks.provenance import Provenance
@@ -81,19 +81,20 @@ def report(table):
     )
     tone_SN = np.sin(2 * np.pi * 440 * np.arange(RATE_HZ // 2) / RATE_HZ, dtype=np.float32)[None].repeat(2, axis=0)
     example = Example(
-        arm="+DiT",
-        inputs="ctx",
-        place="the <best>",
-        told="CLAP cosine 0.50 <of 60>",
         window="heldout-00000001",
         tags='warm "keys"</p><img src=x onerror=y>',
         rate_hz=RATE_HZ,
-        context_SN=tone_SN,
-        candidate_SN=tone_SN,
-        real_SN=tone_SN,
-        context_mp3=b"context",
-        candidate_mp3=b"candidate",
-        real_mp3=b"real",
+        context=Clip(audio_SN=tone_SN, mp3=b"context"),
+        real=Clip(audio_SN=tone_SN, mp3=b"real"),
+        answers=(
+            Answer(
+                arm="+DiT",
+                inputs="ctx",
+                place="the <best>",
+                told="CLAP cosine 0.50 <of 60>",
+                clip=Clip(audio_SN=tone_SN, mp3=b"candidate"),
+            ),
+        ),
     )
     return ReportInput(
         provenance=provenance,
@@ -113,6 +114,7 @@ def report(table):
             ("<+DiT>", (Listening("candidates <b>", 0.25, 0.5, 0.1, 0.2), Listening("real", None, 1, 0.3, 0.4))),
         ),
         bridge=((crossing("mean <shift>", np.eye(4, 8), np.eye(4, 8)),), b"bridged"),
+        steps_curves=(b"drawn",),
         stem_map=None,
         curves=(Curve(name="+DiT", steps=(0, 10), values={"loss": (1.0, 0.5)}),),
         examples=(example,),
@@ -175,7 +177,7 @@ def test_text_from_outside_stays_text(page, outline):
 def test_every_picture_and_player_says_what_it_is(outline):
     pictures = [found for tag, found in outline.tags if tag == "img"]
     players = [found for tag, found in outline.tags if tag == "audio"]
-    assert len(pictures) == 6  # FAD, APA with context ignored, a spectrogram, the judge's space, the bridge, a training
+    assert len(pictures) == 7  # FAD, APA without context, spectrogram, steps, judge's space, bridge, training
     assert all(found["alt"] for found in pictures)
     assert [found["data-name"] for found in players] == ["context", "+DiT / ctx, the <best>", "real stem"]
     assert all("window heldout-00000001" in found["aria-label"] for found in players)
@@ -206,7 +208,7 @@ def test_a_missing_check_is_shown_as_failed(page):
 
 
 def test_a_candidate_without_context_has_no_context_player(report):
-    alone = dataclasses.replace(report.examples[0], context_SN=None, context_mp3=None)
+    alone = dataclasses.replace(report.examples[0], context=None)
     page = render_page(dataclasses.replace(report, examples=(alone,), curves=(), checks=()))
     assert page.count("<audio controls") == 2
     assert "Training curves" not in page

@@ -75,8 +75,14 @@ def use_sources(copy: Path, patch: pytest.MonkeyPatch) -> None:
     for room in code_digest.ROOMS:
         shutil.copytree(code_digest.ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__", "*.safe*"))
     patch.setattr(code_digest, "ROOT", copy)
-    for kept in (code_digest._source, code_digest._meaning, code_digest._digests):
-        patch.setattr(code_digest, kept.__name__, code_digest.cache(kept.__wrapped__))
+    patch.setenv("XDG_CACHE_HOME", str(copy / "cache"))
+    forget_digests(patch)
+
+
+def forget_digests(patch: pytest.MonkeyPatch) -> None:
+    """Know as little of the sources as another process."""
+    for name in ("_texts", "_sources_sha256", "_source", "_meaning", "_digests"):
+        patch.setattr(code_digest, name, code_digest.cache(getattr(code_digest, name).__wrapped__))
 
 
 @pytest.fixture
@@ -281,6 +287,27 @@ def test_every_step_is_judged_by_its_own_code_and_that_of_what_it_calls() -> Non
     assert "models.dit" in code_digest.code_behind("tasks.generate.GenerateCandidates")
     assert "models.dit" not in code_digest.code_behind("tasks.judge.ScoreRow")
     assert "tasks.cluster" not in code_digest.code_behind("tasks.encode.EncodeWindows")
+
+
+def test_kept_digests_are_taken_anew_when_a_source_changes_and_when_their_file_is_damaged(
+    edited: Callable[[str, str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once_more(work: Callable[..., Any] = code_digest._taken) -> dict[str, str]:
+        """As another process would tell them, which takes digests anew by `work`."""
+        forget_digests(monkeypatch)
+        monkeypatch.setattr(code_digest, "_taken", work)
+        return code_digest.code_behind("tasks.encode.EncodeWindows")
+
+    def refuse(made_by: str) -> dict[str, str]:
+        raise AssertionError(f"the digests of {made_by} are taken anew")
+
+    first = once_more()
+    assert once_more(refuse) == first
+    for place in (tmp_path / "sources" / "cache").rglob("*.json"):
+        place.write_text('{"sources": ')
+    assert once_more() == first
+    edited("tasks/encode.py", "class EncodeWindows(Step):", "class EncodeWindows(Step):\n    changed = 1\n")
+    assert once_more()["tasks.encode"] != first["tasks.encode"]
 
 
 def test_the_modules_that_do_not_count_are_there() -> None:

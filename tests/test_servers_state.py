@@ -14,9 +14,21 @@ from pathlib import Path
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
+from flows.__main__ import app
 from tasks import servers
-from tasks.servers import PREFECT, WORKER, ServerError, Servers, running_servers, runs_with_a_process, start, stop
+from tasks.servers import (
+    PREFECT,
+    WORKER,
+    ServerError,
+    Servers,
+    running_servers,
+    runs_with_a_process,
+    serving,
+    start,
+    stop,
+)
 
 SLEEP = "import time; time.sleep(60)"
 PORTS = {"prefect": 4200, "mlflow": 5000, "worker": 8080}
@@ -50,6 +62,20 @@ def keep(workspace: Path, **pids: int) -> str:
     told = {"token": token, "ports": PORTS, "pids": pids}
     (workspace / "servers" / "servers.json").write_text(json.dumps(told))
     return token
+
+
+def test_a_second_serve_of_a_workspace_is_refused_and_names_the_first(tmp_path: Path, sleeper: Sleeper) -> None:
+    code = f"from pathlib import Path; from tasks.servers import serving\nwith serving(Path({str(tmp_path)!r})): {{}}"
+    first = sleeper(f"{code.format('print(flush=True); import time; time.sleep(60)')}")
+    assert first.stdout is not None and first.stdout.readline()
+    second = CliRunner().invoke(app, ["serve", "--scale", "tiny", "--workspace", str(tmp_path)])
+    assert (second.exit_code, second.stderr.count("\n")) == (2, 1)
+    assert f"process {first.pid} serves {tmp_path} already" in second.stderr
+    assert not (tmp_path / "servers" / "servers.json").exists()
+    first.kill()
+    first.wait()
+    with serving(tmp_path):  # a lock dies with its holder
+        pass
 
 
 def test_a_process_that_has_a_servers_number_by_chance_is_left_alone(tmp_path: Path, sleeper: Sleeper) -> None:

@@ -23,8 +23,8 @@ from models.spectral import SpectralRecipe
 from tasks.artifact import Artifact, planned
 from tasks.catalogue_file import read_catalogue, read_tracks
 from tasks.clap import FitClap
-from tasks.cluster import _client
 from tasks.cut import CatalogueCorpus, CutWindows, PlanPairs
+from tasks.dask_workers import client_at
 from tasks.embed import EmbedWindows, Mixing
 from tasks.encode import EncodeWindows
 from tasks.fit_codec import FitCodec
@@ -48,7 +48,7 @@ def workers():
     """The address of two Dask workers in this process."""
     with LocalCluster(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         yield cluster.scheduler_address
-        _client(cluster.scheduler_address, 2).close()
+        client_at(cluster.scheduler_address).close()
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_a_killed_worker_leaves_no_half_shard_and_the_digest_is_the_same(shared,
         windows = store.build(many, runtime)
         watcher.join()
         assert cluster.workers[0].pid != first
-        _client(cluster.scheduler_address, runtime.workers).close()
+        client_at(cluster.scheduler_address).close()
     assert len(shards_of(windows)) == 24
     assert verify_windows(windows, shared[1]).passed
     assert windows.digest == shared[0].build(many, shared[1]).digest

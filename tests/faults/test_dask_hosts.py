@@ -26,6 +26,13 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PORT, STAGE, RATE_HZ = 18786, "embed", 48_000
+PIECES = """
+import sys
+from distributed import Client
+with Client(sys.argv[1]) as client:
+    print(*client.run(lambda dask_worker: dask_worker.state.transition_counter).values())
+"""
+"""Prints how often each worker's pieces went from one state to the next: 0 for one that was given none."""
 SILENT = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
@@ -125,5 +132,8 @@ def test_hosts_that_share_a_folder_alone_make_the_same_bytes(
             client.command("flows", *run, *places), cwd=ROOT, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
+        asked = [*client.enter, sys.executable, "-c", PIECES, address]
+        pieces = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
+        assert len(pieces) == len(workers) and "0" not in pieces
     assert {name.partition("/")[0] for name in expected} >= {"catalogue", "windows", "embed"}
     assert digests(workspace) == expected

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from flows.__main__ import app
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 ARGUMENTS = ("run", "--only", "corpus", "--with-inputs", "--scale", "tiny", "--workers", "1", "--workspace")
 PATIENCE_S = 5.0
 
@@ -21,19 +23,14 @@ PATIENCE_S = 5.0
 def test_a_run_that_is_asked_to_end_does_so_soon_and_the_next_one_goes_on(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    import flows.result_commands
-    import flows.single_stage  # noqa: F401  # before the fork
-
-    pid = os.fork()
-    if not pid:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        os._exit(CliRunner().invoke(app, [*ARGUMENTS, str(tmp_path)]).exit_code)
-    while not list(tmp_path.glob("artifacts/corpus/.building-*/song_*/song.json")):
-        assert os.waitpid(pid, os.WNOHANG) == (0, 0)
-        time.sleep(0.01)
-    started = time.monotonic()
-    os.kill(pid, number)
-    _, status = os.waitpid(pid, 0)
+    command = [sys.executable, "-m", "flows", *ARGUMENTS, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        while not list(tmp_path.glob("artifacts/corpus/.building-*/song_*/song.json")):
+            assert run.poll() is None
+            time.sleep(0.01)
+        started = time.monotonic()
+        run.send_signal(number)
+        status = run.wait()
     assert time.monotonic() - started < PATIENCE_S
     assert status != 0
     written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("artifacts/corpus/.building-*/*/song.json")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,19 +15,15 @@ import dask
 import pytest
 from distributed import LocalCluster
 
-from tasks.cluster import QUIET_WORKERS, WorkersLost, _client, fan_out
+from tasks.cluster import WorkersLost, fan_out
+from tasks.dask_workers import QUIET_WORKERS, client_at
 from tasks.runtime import Runtime
 
 
 @pytest.fixture(autouse=True)
 def _forgets_its_client() -> Iterator[None]:
     yield
-    _client.cache_clear()
-
-
-def too_large(_: int) -> None:
-    """What the kernel does with a process that takes all memory."""
-    os.kill(os.getpid(), signal.SIGKILL)
+    client_at.cache_clear()
 
 
 def test_a_piece_that_no_worker_survives_is_an_error_that_names_the_remedy(tmp_path: Path) -> None:
@@ -39,8 +34,9 @@ def test_a_piece_that_no_worker_survives_is_an_error_that_names_the_remedy(tmp_p
     ):
         runtime = Runtime(workspace=str(tmp_path), dask_scheduler=cluster.scheduler_address, progress=False)
         with pytest.raises(WorkersLost, match=r"^encode: one piece ended every worker .* Take fewer --workers"):
-            fan_out(runtime, too_large, [1], title="encode")
-        _client(cluster.scheduler_address, runtime.workers).close()
+            # What the kernel does with a process that takes all memory.
+            fan_out(runtime, signal.raise_signal, [signal.SIGKILL], title="encode")
+        client_at(cluster.scheduler_address).close()
 
 
 def test_a_scheduler_that_is_gone_is_an_error_that_names_the_remedy(tmp_path: Path) -> None:

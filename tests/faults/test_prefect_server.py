@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+
+from tasks.servers import PREFECT, Servers, start, stop
 
 pytestmark = pytest.mark.slow
 
@@ -40,8 +43,20 @@ def server_of(pid: int) -> int:
     raise AssertionError("the run has no server of its own")
 
 
-@pytest.mark.timeout(240)
-def test_a_run_whose_server_is_killed_ends_with_one_line_and_keeps_what_it_made(tmp_path: Path) -> None:
+@pytest.fixture(params=["its own", "another's"])
+def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Servers | None]:
+    """A server that PREFECT_API_URL names; None: the run starts its own."""
+    if request.param == "its own":
+        yield None
+        return
+    yield start(tmp_path / "elsewhere", (PREFECT,)).servers
+    stop(tmp_path / "elsewhere")
+
+
+@pytest.mark.timeout(400)
+def test_a_run_whose_server_is_killed_ends_with_one_line_and_keeps_what_it_made(
+    elsewhere: Servers | None, tmp_path: Path
+) -> None:
     rng = np.random.default_rng(0)
     for song in range(12):
         (tmp_path / "corpus" / f"song {song}").mkdir(parents=True)
@@ -51,11 +66,12 @@ def test_a_run_whose_server_is_killed_ends_with_one_line_and_keeps_what_it_made(
     workspace = tmp_path / "workspace"
     command = [sys.executable, "-c", PREPARE, str(tmp_path / "corpus"), str(workspace)]
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    with subprocess.Popen(command, cwd=ROOT, env=alone, stderr=subprocess.PIPE, text=True) as run:
+    told_where = alone | ({"PREFECT_API_URL": elsewhere.prefect_api} if elsewhere else {})
+    with subprocess.Popen(command, cwd=ROOT, env=told_where, stderr=subprocess.PIPE, text=True) as run:
         while not list(workspace.glob("artifacts/catalogue/[!.]*")):
             assert run.poll() is None, run.stderr.read() if run.stderr else ""
             time.sleep(0.02)
-        os.kill(server_of(run.pid), signal.SIGKILL)
+        os.kill(elsewhere.pids[PREFECT] if elsewhere else server_of(run.pid), signal.SIGKILL)
         killed_s = time.monotonic()
         told = run.communicate(timeout=100)[1]
     assert time.monotonic() - killed_s < 60
