@@ -24,7 +24,7 @@ from models.music2latent2 import Music2Latent2, Music2Latent2Recipe
 from models.spectral import SpectralRecipe, fit_spectral
 from models.weights import save_weights
 from tasks.artifact import Artifact
-from tasks.audio import decode_flac, flac_bytes
+from tasks.audio_bytes import decode_flac, flac_bytes
 from tasks.encode import EncodeWindows
 from tasks.fit_codec import RECIPE, WEIGHTS, codec_name, load_codec
 from tasks.recipes import dump_recipe

@@ -28,7 +28,8 @@ from data_manifests.composer import EmbeddedCorpus, compose
 from data_manifests.pairs import PairPlan, PairRule
 from data_manifests.renderer import render
 from data_manifests.schema import RATE_HZ, Track
-from tasks.audio import FLAC_LEVEL, RESAMPLER_MARGIN_S, decode_flac
+from tasks.audio import RESAMPLER_MARGIN_S
+from tasks.audio_bytes import FLAC_LEVEL, decode_flac
 from tasks.catalogue import build_catalogue
 from tasks.walk import list_corpus_folder
 from tasks.windows import cut_window, window_members

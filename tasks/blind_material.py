@@ -16,7 +16,7 @@ from scipy.signal import butter, sosfiltfilt
 from data_manifests.schema import RATE_HZ
 from models.arms import arm_named
 from tasks.artifact import Artifact
-from tasks.audio import decode_flac
+from tasks.audio_bytes import decode_flac
 from tasks.blind_key import ANCHOR, REAL, AskedWindow, asked_windows
 from tasks.examples import HEARD_SAMPLES
 from tasks.judge import answered_shards, candidate_audio

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.audio import LOUDEST, write_flac
+from tasks.audio_bytes import LOUDEST, write_flac
 from tasks.blind_key import REAL, AskedWindow, Trial
 from tasks.loudness import Loudness
 

@@ -24,7 +24,7 @@ from models.small_clap import SmallClap, SmallClapRecipe
 from models.small_clap_fit import ClapWindows, fit_small_clap
 from models.weights import load_weights, save_weights
 from tasks.artifact import Artifact
-from tasks.audio import decode_flac
+from tasks.audio_bytes import decode_flac
 from tasks.cluster import Resident, fan_out, resident_model
 from tasks.embedding_cache import EmbeddingCache
 from tasks.lost_shards import POISON, LostShard, record_lost

@@ -22,7 +22,7 @@ from models.codec import Codec, LatentClip
 from models.conditioning import Conditioning
 from models.sampling import Guidance, Sampler
 from tasks.artifact import Artifact
-from tasks.audio import decode_flac
+from tasks.audio_bytes import decode_flac
 from tasks.clap import load_clap
 from tasks.embed import Mixing, embed_mixture, load_embeddings, window_row
 from tasks.fit_codec import load_codec

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from data_manifests.composer import EmbeddedCorpus, compose, song_record
 from data_manifests.renderer import render
 from tasks.artifact import Artifact
-from tasks.audio import write_flac
+from tasks.audio_bytes import write_flac
 from tasks.cluster import fan_out
 from tasks.digests import FileDigests
 from tasks.probing import DIGESTS, PROBES

@@ -19,7 +19,7 @@ from metrics.mixing import at_loudness, window_mixes
 from metrics.protocol import Protocol
 from models.clap import Clap
 from tasks.artifact import Artifact
-from tasks.audio import decode_flac
+from tasks.audio_bytes import decode_flac
 from tasks.clap import HEARD_SAMPLES, clap_and_cache_resident, clap_space, load_clap
 from tasks.cluster import fan_out, resident_model
 from tasks.embedding_cache import EmbeddingCache

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.codec import Codec
 from tasks.artifact import Artifact
-from tasks.audio import decode_flac
+from tasks.audio_bytes import decode_flac
 from tasks.cluster import Resident, fan_out, resident_model
 from tasks.fit_codec import load_codec
 from tasks.lost_shards import POISON, LostShard, UnusableWindow, record_lost

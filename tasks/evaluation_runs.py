@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tasks.artifact import Artifact
-from tasks.audio import wav_bytes
+from tasks.audio_bytes import wav_bytes
 from tasks.examples import first_heard
 from tasks.fingerprint import fingerprint
 from tasks.plots import spectrogram_plot

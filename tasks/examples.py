@@ -11,7 +11,7 @@ import numpy as np
 
 from data_manifests.adherence_check import features, scores
 from tasks.artifact import Artifact
-from tasks.audio import decode_flac, mp3_bytes
+from tasks.audio_bytes import decode_flac, mp3_bytes
 from tasks.item_scores import ItemScores, item_scores
 from tasks.judge import answered_shards, answers, candidate_audio
 from tasks.judged_row import JudgedRow

@@ -22,7 +22,7 @@ from models.pretrained_codicodec import PretrainedCoDiCodecRecipe
 from models.pretrained_music2latent import PretrainedMusic2LatentRecipe
 from models.spectral import SpectralRecipe
 from models.weights import load_weights, save_weights
-from tasks.audio import decode_flac
+from tasks.audio_bytes import decode_flac
 from tasks.fingerprint import canonical
 from tasks.lost_shards import POISON, LostShard, record_lost, refuse_too_many
 from tasks.process_group import call_assistants

@@ -18,7 +18,7 @@ from models.conditioning import ClapSource, Conditioning, Conditions
 from models.device_memory import within_memory
 from models.sampling import Guidance, Sampler, pseudo_stereo, sample_latents
 from tasks.artifact import Artifact
-from tasks.audio import flac_bytes
+from tasks.audio_bytes import flac_bytes
 from tasks.cluster import Resident, fan_out, resident_model
 from tasks.fit_codec import load_codec
 from tasks.latent_origin import require_one_codec

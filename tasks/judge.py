@@ -17,7 +17,7 @@ from metrics.table import Score
 from models.clap import Clap
 from models.clap_quality import ClapQuality, clap_quality
 from tasks.artifact import Artifact
-from tasks.audio import decode_flac
+from tasks.audio_bytes import decode_flac
 from tasks.clap import clap_resident, clap_space, load_clap
 from tasks.cluster import fan_out, resident_model
 from tasks.columns import CONTEXT_IGNORED

@@ -12,7 +12,7 @@ import numpy as np
 
 from metrics.mixing import SILENT_PEAK, integrated_lufs
 from tasks.artifact import Artifact
-from tasks.audio import decode_flac
+from tasks.audio_bytes import decode_flac
 from tasks.clap import HEARD_SAMPLES
 from tasks.cluster import fan_out
 from tasks.lost_shards import POISON, LostShard, record_lost

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from data_manifests.schema import RATE_HZ
 from models.accompanist import Accompanist, Controls, Heard, Take, Wish
-from tasks.audio import headroom_gain, wav_bytes
+from tasks.audio_bytes import headroom_gain, wav_bytes
 from tasks.fingerprint import canonical
 from tasks.play_ask import Ask, Edit, GoOn, Inpaint, Loop, Vary
 from tasks.play_audio import SHORTEST_S, Music, mixed, read_music

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from data_manifests.schema import RATE_HZ
 from metrics.mixing import integrated_lufs
-from tasks.audio import LOUDEST, headroom_gain, probe, read_rated_blocks, stereo_blocks
+from tasks.audio import probe, read_rated_blocks, stereo_blocks
+from tasks.audio_bytes import LOUDEST, headroom_gain
 from tasks.whole_files import file_sha256
 
 # Shapes: N samples; all audio is stereo at 48 kHz.

@@ -16,7 +16,7 @@ from models.denoiser_telemetry import watched_windows
 from models.denoiser_training import load_denoiser
 from models.sampling import ConsistencySampler, Guidance, HeunSampler, sample_latents
 from tasks.artifact import Artifact
-from tasks.audio import flac_bytes
+from tasks.audio_bytes import flac_bytes
 from tasks.fit_codec import load_codec
 from tasks.pack import load_keys, load_latents
 from tasks.plots import spectrogram_plot

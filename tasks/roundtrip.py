@@ -28,7 +28,7 @@ from models.music2latent2 import Music2Latent2Recipe
 from models.pretrained_codicodec import PretrainedCoDiCodecRecipe
 from models.pretrained_music2latent import PretrainedMusic2LatentRecipe
 from models.spectral import SpectralRecipe
-from tasks.audio import decode_flac, flac_bytes, headroom_gain
+from tasks.audio_bytes import decode_flac, flac_bytes, headroom_gain
 from tasks.audio_folder import AudioClip
 from tasks.embed import embed_one
 from tasks.fit_codec import RECIPE, codec_name, load_codec

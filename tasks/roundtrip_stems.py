@@ -12,7 +12,7 @@ import torch
 
 from models.codec import Codec
 from tasks.artifact import Artifact
-from tasks.audio import decode_flac
+from tasks.audio_bytes import decode_flac
 from tasks.cluster import Resident, fan_out, resident_model
 from tasks.fit_codec import load_codec
 from tasks.generate import decoded_candidate, keys_of

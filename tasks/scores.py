@@ -20,7 +20,7 @@ from data_manifests.notation import Song, Timbre
 from data_manifests.schema import RATE_HZ, Quarantined
 from data_manifests.tags import timbre_words
 from tasks.artifact import Artifact
-from tasks.audio import headroom_gain, write_flac
+from tasks.audio_bytes import headroom_gain, write_flac
 from tasks.cluster import fan_out
 from tasks.corpus import CorpusError
 from tasks.runtime import Runtime

@@ -18,7 +18,8 @@ import numpy as np
 
 from data_manifests.schema import RATE_HZ
 from metrics.mixing import integrated_lufs
-from tasks.audio import headroom_gain, probe, read_window, write_flac
+from tasks.audio import probe, read_window
+from tasks.audio_bytes import headroom_gain, write_flac
 from tasks.play import TOLD
 from tasks.play_audio import read_music
 from tasks.whole_files import file_sha256

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from data_manifests.schema import RATE_HZ
-from tasks.audio import probe, read_window, wav_bytes
+from tasks.audio import probe, read_window
+from tasks.audio_bytes import wav_bytes
 
 POINTS = 2_000  # more than a waveform is wide on a large screen, in CSS pixels
 POINTS_AT_ONCE = 100

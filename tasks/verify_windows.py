@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.artifact import Artifact
-from tasks.audio import UnreadableAudio, decode_flac
+from tasks.audio import UnreadableAudio
+from tasks.audio_bytes import decode_flac
 from tasks.cluster import fan_out
 from tasks.runtime import Runtime
 from tasks.shard_folder import shards_in

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from data_manifests.pairs import Pair, tag_text
 from data_manifests.schema import RATE_HZ, Stem, StemFile, Track
-from tasks.audio import flac_bytes, headroom_gain, read_window
+from tasks.audio import read_window
+from tasks.audio_bytes import flac_bytes, headroom_gain
 from tasks.kept_files import KeptFiles
 from tasks.shards import json_bytes
 

@@ -29,7 +29,7 @@ HOMES = {
     "fastapi": {"tasks/studio.py"},
     "fsspec": {"tasks/storage.py"},
     "av": {"tasks/containers.py"},
-    "soundfile": {"tasks/audio.py"},
+    "soundfile": {"tasks/audio.py", "tasks/audio_bytes.py"},
     "soxr": {"tasks/audio.py"},
     "starlette": {"tasks/studio.py"},
     "uvicorn": {"tasks/studio.py"},

@@ -5,21 +5,8 @@ import pytest
 import scipy.io
 import soundfile
 
-from tasks.audio import (
-    LOUDEST,
-    UnreadableAudio,
-    decode_flac,
-    flac_bytes,
-    headroom_gain,
-    mp3_bytes,
-    probe,
-    read_blocks,
-    read_rated_blocks,
-    read_window,
-    stereo_blocks,
-    wav_bytes,
-    write_flac,
-)
+from tasks.audio import UnreadableAudio, probe, read_blocks, read_rated_blocks, read_window, stereo_blocks
+from tasks.audio_bytes import LOUDEST, decode_flac, flac_bytes, headroom_gain, mp3_bytes, wav_bytes, write_flac
 
 ODD_WAVS = sorted((Path(scipy.io.__file__).parent / "tests" / "data").glob("*.wav"))
 

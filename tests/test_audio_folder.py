@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.audio import write_flac
+from tasks.audio_bytes import write_flac
 from tasks.audio_folder import audio_files, clips_of, random_windows
 
 

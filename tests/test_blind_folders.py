@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.__main__ import app
-from tasks.audio import write_flac
+from tasks.audio_bytes import write_flac
 from tasks.blind_folders import Folders
 from tasks.blind_key import ANCHOR, REAL, AskedWindow, load_key
 from tasks.blind_page import ANSWERS_SCHEMA

@@ -13,7 +13,7 @@ from flows.__main__ import app
 from metrics.embeddings import Space
 from metrics.protocol import Protocol
 from tasks.artifact import Artifact
-from tasks.audio import decode_flac, flac_bytes
+from tasks.audio_bytes import decode_flac, flac_bytes
 from tasks.blind_key import ANCHOR, REAL, AskedWindow, Key, deal, load_key
 from tasks.blind_material import Material, chosen_rows, low_passed, published_rows
 from tasks.blind_page import render_page, write_test

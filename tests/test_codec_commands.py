@@ -20,7 +20,7 @@ from models.codec import LatentClip
 from models.music2latent2 import Music2Latent2
 from models.spectral import SpectralCodec, SpectralRecipe
 from tasks import codec_checks
-from tasks.audio import write_flac
+from tasks.audio_bytes import write_flac
 from tasks.audio_folder import AudioFile
 from tasks.fit_codec import load_codec
 from tasks.fit_codec_on_audio import FitCodecOnAudio

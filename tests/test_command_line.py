@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from flows.__main__ import app
-from tasks.audio import write_flac
+from tasks.audio_bytes import write_flac
 
 
 def run(*arguments: str) -> Result:

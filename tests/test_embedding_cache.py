@@ -15,7 +15,7 @@ from metrics.embeddings import Space
 from metrics.protocol import Protocol
 from models.clap import ClapSpec, LaionClapRecipe
 from tasks.artifact import Artifact
-from tasks.audio import flac_bytes
+from tasks.audio_bytes import flac_bytes
 from tasks.clap import SPEC, ImportLaionClap
 from tasks.embed import EmbedWindows, Mixing, Row, load_embeddings, merge_parts, part_path, write_part
 from tasks.embedding_cache import FOLDER, EmbeddingCache

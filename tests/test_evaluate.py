@@ -21,7 +21,7 @@ from metrics.protocol import PROFILES
 from metrics.table import ScoreTable
 from models.clap import Clap
 from tasks import evaluate_embed
-from tasks.audio import decode_flac, write_flac
+from tasks.audio_bytes import decode_flac, write_flac
 from tasks.clap import SHIPPED, load_clap, shipped_clap
 from tasks.embed import embed_one
 from tasks.evaluate_clips import ClipRule, listed_clips, track_of

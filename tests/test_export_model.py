@@ -20,7 +20,7 @@ from models.clap import LaionClapRecipe
 from models.conditioning import ClapSource, Conditioning
 from models.exported import CONFIG, ModelError
 from tasks.artifact import Artifact
-from tasks.audio import flac_bytes
+from tasks.audio_bytes import flac_bytes
 from tasks.export_model import export_model
 from tasks.export_model_card import NO_SCORES
 from tasks.fit_codec import load_codec

@@ -22,7 +22,7 @@ from models.codec import CHUNK_SAMPLES
 from models.spectral import SpectralRecipe
 from models.weights import load_weights, save_weights
 from tasks.artifact import Artifact
-from tasks.audio import decode_flac, flac_bytes
+from tasks.audio_bytes import decode_flac, flac_bytes
 from tasks.dask_workers import client_at
 from tasks.embed import EMBEDDINGS, ROWS, SPACE, Row
 from tasks.encode import STATISTICS, EncodeWindows

@@ -23,7 +23,7 @@ from models.codec import CHUNK_SAMPLES
 from models.conditioning import ClapSource, Conditioning
 from models.spectral import SpectralRecipe
 from tasks.artifact import Artifact
-from tasks.audio import flac_bytes
+from tasks.audio_bytes import flac_bytes
 from tasks.catalogue_file import write_catalogue
 from tasks.clap import FitClap
 from tasks.embed import EmbedMispaired, EmbedWindows, Mixing, load_embeddings

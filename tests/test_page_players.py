@@ -11,7 +11,7 @@ import pytest
 from headless_chromium import browsing, chromium
 
 import tasks.page_examples
-from tasks.audio import mp3_bytes
+from tasks.audio_bytes import mp3_bytes
 from tasks.page_examples import Answer, Clip, Example, example_articles, player_script, player_style, script_digest
 
 RATE_HZ = 48_000

@@ -15,7 +15,7 @@ from models.spectral import SpectralRecipe
 from models.weights import load_weights, save_weights
 from tasks import fit_codec
 from tasks.artifact import Artifact
-from tasks.audio import decode_flac
+from tasks.audio_bytes import decode_flac
 from tasks.previews import PICTURE, PROMPTS
 from tasks.recipes import dump_recipe
 from tasks.runtime import Runtime

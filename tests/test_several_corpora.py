@@ -14,7 +14,7 @@ from data_manifests.layouts import list_corpus
 from data_manifests.layouts.several import joined_listings
 from flows.__main__ import app
 from flows.request import StudyRequest
-from tasks.audio import write_flac
+from tasks.audio_bytes import write_flac
 from tasks.corpus import CorpusError, joined_corpora
 from tasks.walk import list_corpora, walk_corpus
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from flows.__main__ import app
 from models.data_parallel import Processes
-from tasks.audio import write_flac
+from tasks.audio_bytes import write_flac
 from tasks.fit_codec import load_codec
 from tasks.fit_codec_on_audio import FitCodecOnAudio
 

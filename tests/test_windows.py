@@ -8,7 +8,7 @@ import soundfile
 from data_manifests.listing import ListedStem
 from data_manifests.pairs import Pair, PairPlan, PairRule, split_tracks
 from data_manifests.schema import ListedFile, Track
-from tasks.audio import LOUDEST, decode_flac
+from tasks.audio_bytes import LOUDEST, decode_flac
 from tasks.catalogue import build_catalogue
 from tasks.probing import ProbeStore, probe_stems
 from tasks.shards import read_shard, write_shard

@@ -31,7 +31,8 @@ from data_manifests.midi import read_midi
 from data_manifests.schema import Catalogue
 from data_manifests.song_file import BadSongFile, parse_song_file, parse_tags_file
 from models.weights import WeightsError, load_metadata, load_weights, save_weights
-from tasks.audio import UnreadableAudio, decode_flac, flac_bytes, probe, wav_bytes
+from tasks.audio import UnreadableAudio, probe
+from tasks.audio_bytes import decode_flac, flac_bytes, wav_bytes
 from tasks.catalogue_file import LEFT_OUT_FILE, ROWS_FILE, read_catalogue, write_catalogue
 from tasks.checkpoints import POINTER, load_state
 from tasks.digests import FileDigests

@@ -19,7 +19,8 @@ import soundfile
 from data_manifests.layouts.layout import BadMetadata, read_json, read_yaml
 from data_manifests.song_file import BadSongFile, parse_song_file
 from models.weights import WeightsError, load_metadata, load_weights
-from tasks.audio import UnreadableAudio, decode_flac, flac_bytes, probe, read_rated_blocks
+from tasks.audio import UnreadableAudio, probe, read_rated_blocks
+from tasks.audio_bytes import decode_flac, flac_bytes
 from tasks.npy_file import read_npy
 from tasks.shards import BrokenShard, index_path, load_npy, npy_bytes, read_members, read_shard, write_shard
 from tasks.whole_files import file_sha256
