@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 
 from models.batch import LatentBatch, LatentSet, StyleSource
 from tasks.artifact import Artifact
-from tasks.embed import EMBEDDINGS, ROWS, Row
+from tasks.embeddings import EMBEDDINGS, ROWS, Row
 from tasks.encode import STATISTICS
 from tasks.latent_stream import stream_batches
 from tasks.shard_folder import shard_path

@@ -14,7 +14,8 @@ from tasks.artifact import Artifact
 from tasks.clap import FitClap, ImportLaionClap, ImportShippedClap, ShippedClapRecipe
 from tasks.corpus import RenderCorpus
 from tasks.cut import CatalogueCorpus, CutWindows, PlanPairs
-from tasks.embed import EmbedMispaired, EmbedWindows, Mixing
+from tasks.embed import EmbedWindows, Mixing
+from tasks.embed_mispaired import EmbedMispaired
 from tasks.scores import RenderMidi, RenderScores
 from tasks.window_source import WindowSource
 

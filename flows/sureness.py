@@ -10,8 +10,9 @@ from flows.study import Make, Study
 from models.arms import ONE_STEP_FROM
 from tasks.arm_comparison import CompareRows
 from tasks.artifact import Artifact
-from tasks.embed import EmbedMispaired, EmbedWindows, Mixing
+from tasks.embed import EmbedWindows, Mixing
 from tasks.embed_alike import EmbedAlike
+from tasks.embed_mispaired import EmbedMispaired
 from tasks.judged_row import JudgedRow
 from tasks.levels import MeasureLevels
 from tasks.row_statistics import Bounds, MeasureRow

@@ -13,8 +13,8 @@ from metrics.row_statistics import LEVEL, ROUNDING, both_arms, in_batches, row_s
 from metrics.set_statistics import SetStatistic
 from tasks.artifact import Artifact
 from tasks.columns import CONTEXT_IGNORED
-from tasks.embed import load_embeddings
 from tasks.embedding_sets import tracks_of
+from tasks.embeddings import load_embeddings
 from tasks.judge import told_name
 from tasks.judged_row import JudgedRow
 from tasks.lost_shards import hand_on_lost

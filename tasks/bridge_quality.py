@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from metrics.frechet import frechet_distance
 from models.clap_quality import effective_rank, matched_cosines, modality_gap, recall_at_k
 from tasks.artifact import Artifact
-from tasks.embed import Embeddings, load_embeddings
+from tasks.embeddings import Embeddings, load_embeddings
 from tasks.generate import generators
 from tasks.pack import load_latents, load_text
 from tasks.plots import space_plot

@@ -24,7 +24,8 @@ from models.sampling import Guidance, Sampler
 from tasks.artifact import Artifact
 from tasks.audio_bytes import decode_flac
 from tasks.clap import load_clap
-from tasks.embed import Mixing, embed_mixture, load_embeddings, window_row
+from tasks.embed import Mixing, embed_mixture
+from tasks.embeddings import load_embeddings, window_row
 from tasks.fit_codec import load_codec
 from tasks.generate import GenerateCandidates, Player, generators
 from tasks.pack import load_keys, load_latents, load_text

@@ -14,7 +14,9 @@ from data_manifests.hard_negatives import TEMPO_WITHIN_BPM
 from tasks.artifact import Artifact
 from tasks.catalogue_file import read_tracks
 from tasks.clap import clap_space
-from tasks.embed import Mixing, embed_mispaired, merge_parts, part_path, whole_windows, write_part
+from tasks.embed import Mixing
+from tasks.embed_mispaired import embed_mispaired, whole_windows
+from tasks.embeddings import merge_parts, part_path, write_part
 from tasks.runtime import Runtime
 from tasks.step import Step
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from metrics.embeddings import EmbeddingSet, Space
-from tasks.embed import Embeddings
+from tasks.embeddings import Embeddings
 
 
 def shared_keys(first: Embeddings, *others: Embeddings) -> list[str]:

@@ -9,7 +9,8 @@ from metrics.adherence import derangement
 from metrics.protocol import Protocol
 from tasks.artifact import Artifact
 from tasks.corpus import folder_corpus
-from tasks.embed import Mixing, load_embeddings
+from tasks.embed import Mixing
+from tasks.embeddings import load_embeddings
 from tasks.evaluate_clips import ClipRule, named_files, track_of
 from tasks.evaluate_embed import EmbedFolder, EmbedFolderMispaired, read_heard
 from tasks.evaluate_material import CONTEXTS, Heard, Material, joined

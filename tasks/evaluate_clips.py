@@ -15,7 +15,7 @@ from data_manifests.roles import AUDIO_SUFFIXES
 from data_manifests.schema import RATE_HZ, Quarantined
 from metrics.protocol import Protocol
 from tasks.audio import UnreadableAudio, probe
-from tasks.embed import Row
+from tasks.embeddings import Row
 from tasks.walk import walk_corpus
 
 

@@ -18,8 +18,9 @@ from tasks.artifact import Artifact
 from tasks.audio import UnreadableAudio, read_window
 from tasks.clap import clap_and_cache_resident, clap_space
 from tasks.cluster import fan_out, resident_model
-from tasks.embed import Mixing, Row, embed_mixture, embed_one, load_embeddings, merge_parts, part_path, write_part
+from tasks.embed import Mixing, embed_mixture, embed_one
 from tasks.embedding_cache import EmbeddingCache
+from tasks.embeddings import Row, load_embeddings, merge_parts, part_path, write_part
 from tasks.evaluate_clips import Clip, ClipRule, Listed, listed_clips, without_folder
 from tasks.evaluate_prompts import read_prompts
 from tasks.runtime import Runtime

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_manifests.schema import Quarantined
-from tasks.embed import Embeddings
+from tasks.embeddings import Embeddings
 from tasks.evaluate_clips import without
 
 VECTOR_SUFFIXES = (".npy", ".parquet")

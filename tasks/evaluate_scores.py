@@ -26,7 +26,7 @@ from metrics.table import Score, ScoreTable
 from models.clap import LaionClapRecipe
 from tasks.artifact import Artifact
 from tasks.clap import ImportLaionClap, ImportShippedClap, ShippedClapRecipe
-from tasks.embed import Embeddings
+from tasks.embeddings import Embeddings
 from tasks.evaluate_audio import heard_audio
 from tasks.evaluate_material import Heard, Material, is_vectors
 from tasks.evaluate_sizes import RealAgainstReal, fitted, real_against_real, smaller_than

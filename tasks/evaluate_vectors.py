@@ -10,7 +10,7 @@ import polars as pl
 
 from data_manifests.schema import Quarantined
 from metrics.embeddings import UNIT_NORM_TOLERANCE, Space
-from tasks.embed import Embeddings, Row
+from tasks.embeddings import Embeddings, Row
 from tasks.evaluate_material import CONTEXTS, Heard, Material, is_vectors, joined
 from tasks.npy_file import read_npy
 from tasks.whole_files import file_sha256

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from metrics.clap_score import pair_cosines
 from models.conditioning import ClapSource
-from tasks.embed import load_embeddings
+from tasks.embeddings import load_embeddings
 from tasks.judged_row import JudgedRow
 
 # Shapes: N candidates.

@@ -21,17 +21,8 @@ from tasks.audio_bytes import decode_flac
 from tasks.clap import clap_resident, clap_space, load_clap
 from tasks.cluster import fan_out, resident_model
 from tasks.columns import CONTEXT_IGNORED
-from tasks.embed import (
-    Mixing,
-    Row,
-    embed_mixture,
-    embed_one,
-    load_embeddings,
-    merge_parts,
-    part_path,
-    window_row,
-    write_part,
-)
+from tasks.embed import Mixing, embed_mixture, embed_one
+from tasks.embeddings import Row, load_embeddings, merge_parts, part_path, window_row, write_part
 from tasks.judged_row import JudgedRow
 from tasks.levels import Level
 from tasks.lost_shards import POISON, LostShard, hand_on_lost, lost_shards, record_lost

@@ -10,8 +10,8 @@ from metrics.protocol import Protocol
 from metrics.score import CandidateSet, ReferenceSet
 from models.conditioning import ClapSource, Conditioning
 from tasks.artifact import Artifact
-from tasks.embed import Embeddings, load_embeddings
 from tasks.embedding_sets import mixtures_of, set_of, shared_keys
+from tasks.embeddings import Embeddings, load_embeddings
 from tasks.reference_state import reference_set
 
 

@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from models.batch import LatentBatch, LatentSet, StyleSource
 from tasks.artifact import Artifact
-from tasks.embed import EMBEDDINGS, ROWS
+from tasks.embeddings import EMBEDDINGS, ROWS
 from tasks.encode import MEMBERS
 from tasks.pack import load_statistics
 from tasks.shard_folder import shards_of

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.batch import LatentSet
 from tasks.artifact import Artifact
-from tasks.embed import load_embeddings
+from tasks.embeddings import load_embeddings
 from tasks.encode import MEMBERS, STATISTICS
 from tasks.lost_shards import LostShard, hand_on_lost, lost_shards
 from tasks.runtime import Runtime

@@ -25,8 +25,8 @@ from metrics.reference_state import (
 from metrics.score import ReferenceSet, largest_neighbourhood
 from tasks.artifact import Artifact
 from tasks.cluster import fan_out
-from tasks.embed import load_embeddings
 from tasks.embedding_sets import mixtures_of, set_of, shared_keys
+from tasks.embeddings import load_embeddings
 from tasks.lost_shards import hand_on_lost
 from tasks.runtime import Runtime
 from tasks.step import Step

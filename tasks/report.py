@@ -18,8 +18,8 @@ from tasks.catalogue_file import read_catalogue
 from tasks.checks import CheckResult, ClapQuality, check
 from tasks.clap import clap_space
 from tasks.context_sensitivity import load_listening
-from tasks.embed import load_embeddings
 from tasks.embed_alike import told_of_alike
+from tasks.embeddings import load_embeddings
 from tasks.examples import examples_of
 from tasks.exports import add_to_dataset, write_scores_parquet, write_table1_parquet
 from tasks.judge import SPACE_PICTURE, in_space, load_quality, load_scores

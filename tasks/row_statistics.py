@@ -20,8 +20,8 @@ from metrics.row_statistics import LEVEL, Measured, adherence_by_candidate, in_b
 from metrics.score import ReferenceSet
 from metrics.set_statistics import mean_statistic
 from tasks.artifact import Artifact
-from tasks.embed import Embeddings, load_embeddings
 from tasks.embedding_sets import mixtures_of, set_of, tracks_of
+from tasks.embeddings import Embeddings, load_embeddings
 from tasks.judge import told_name
 from tasks.judged_row import JudgedRow
 from tasks.levels import Level, load_levels

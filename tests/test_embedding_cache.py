@@ -17,8 +17,9 @@ from models.clap import ClapSpec, LaionClapRecipe
 from tasks.artifact import Artifact
 from tasks.audio_bytes import flac_bytes
 from tasks.clap import SPEC, ImportLaionClap
-from tasks.embed import EmbedWindows, Mixing, Row, load_embeddings, merge_parts, part_path, write_part
+from tasks.embed import EmbedWindows, Mixing
 from tasks.embedding_cache import FOLDER, EmbeddingCache
+from tasks.embeddings import Row, load_embeddings, merge_parts, part_path, write_part
 from tasks.judge import ScoreRow
 from tasks.judged_row import JudgedRow
 from tasks.reference_state import MeasureReferences

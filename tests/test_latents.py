@@ -24,7 +24,7 @@ from models.weights import load_weights, save_weights
 from tasks.artifact import Artifact
 from tasks.audio_bytes import decode_flac, flac_bytes
 from tasks.dask_workers import client_at
-from tasks.embed import EMBEDDINGS, ROWS, SPACE, Row
+from tasks.embeddings import EMBEDDINGS, ROWS, SPACE, Row
 from tasks.encode import STATISTICS, EncodeWindows
 from tasks.fit_codec import RECIPE, WEIGHTS, load_codec
 from tasks.latent_stream import stream_batches

@@ -26,7 +26,9 @@ from tasks.artifact import Artifact
 from tasks.audio_bytes import flac_bytes
 from tasks.catalogue_file import write_catalogue
 from tasks.clap import FitClap
-from tasks.embed import EmbedMispaired, EmbedWindows, Mixing, load_embeddings
+from tasks.embed import EmbedWindows, Mixing
+from tasks.embed_mispaired import EmbedMispaired
+from tasks.embeddings import load_embeddings
 from tasks.encode import EncodeWindows
 from tasks.examples import examples_of, first_heard
 from tasks.generate import LATENTS

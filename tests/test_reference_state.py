@@ -14,7 +14,7 @@ from metrics.set_distances import set_distances
 from tasks import reference_state as measuring
 from tasks.artifact import Artifact
 from tasks.dask_workers import client_at
-from tasks.embed import Row, merge_parts, part_path, write_part
+from tasks.embeddings import Row, merge_parts, part_path, write_part
 from tasks.reference_state import SHARD_ROWS, STATE, MeasureReferences, reference_set
 from tasks.runtime import Runtime
 

@@ -19,7 +19,7 @@ from tasks.arm_comparison import CompareRows, load_compared
 from tasks.artifact import Artifact
 from tasks.clap import SPEC
 from tasks.columns import CONTEXT_IGNORED
-from tasks.embed import Row, merge_parts, part_path, write_part
+from tasks.embeddings import Row, merge_parts, part_path, write_part
 from tasks.judge import ScoreRow, load_scores
 from tasks.judged_row import JudgedRow
 from tasks.levels import LEVELS, Level
