@@ -31,7 +31,7 @@ from models.codec import RATE_HZ
 from models.denoiser import build_denoiser
 from models.exported import ExportedModel, Statistics
 from models.spectral import SpectralCodec, SpectralRecipe, fit_spectral
-from tasks.play_audio import mixed, read_music
+from tasks.play_audio import Music, mixed, read_music
 
 HOP_SAMPLES, WINDOW_SAMPLES, SEAM_S = 512, 2048, 0.05
 
@@ -96,7 +96,7 @@ def stages(player: Accompanist, seconds: int, steps: int) -> dict[str, float]:
     clock.append(time.perf_counter())
     stem_2N = player.stem(take, 0).numpy()
     clock.append(time.perf_counter())
-    mixed(context_2N.numpy(), stem_2N)
+    mixed(Music(context_2N.numpy(), {}, ()), stem_2N)
     clock.append(time.perf_counter())
     return dict(zip(("encode", "sample", "decode", "mix"), np.diff(clock).tolist(), strict=True))
 

@@ -1,8 +1,8 @@
 """The report's candidates to hear: with their context, soloed or muted in time with it, and beside the real stem.
 
-A window that several arms answered is one player in which all of them are tracks: its context and its real stem lie in
-the page once, and context and candidate together are no clip of their own. The player is the studio's. Where no script
-runs, the same clips are plain <audio> elements.
+A window that several arms answered is one player in which all of them are tracks, in a section for each arm: its
+context and its real stem lie in the page once, and context and candidate together are no clip of their own. The player
+is the studio's. Where no script runs, the same clips are plain <audio> elements.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import groupby
 from pathlib import Path
 
 from tasks.page_figure import figure
@@ -19,6 +20,13 @@ from tasks.plots import Audio, spectrogram_plot
 
 ASSETS = Path(__file__).with_name("studio_assets")
 ABREAST = 3  # spectrograms that a page is wide enough for
+GIVEN = {
+    "CLAP_A": "a recording",
+    "CLAP_A*": "a drawn style",
+    "CLAP_T": "words",
+    "ctx": "the music",
+    "uncond": "nothing",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +49,13 @@ class Answer:
 
     @property
     def name(self) -> str:
-        """Its arm, its row, and why it is shown."""
-        return f"{self.arm} / {self.inputs}, {self.place}"
+        """What it was played from, in a musician's words."""
+        return "from " + " and ".join(GIVEN[one] for one in self.inputs.split(","))
+
+    @property
+    def note(self) -> str:
+        """Its row of the table, why it is shown, and what it scored."""
+        return f"{self.inputs}, {self.place}. {self.told}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,22 +98,28 @@ def script_digest(script: str) -> str:
 
 
 def _article(example: Example) -> str:
-    clips = [
-        *([("context", example.context.mp3, None)] if example.context else []),
-        *((answer.name, answer.clip.mp3, answer.told) for answer in example.answers),
-        ("real stem", example.real.mp3, ""),
-    ]
-    players = "".join(_clip(name, mp3, told, example.window) for name, mp3, told in clips)
+    window = f"window {example.window}"
+    context = _clip("context", example.context.mp3, None, window) if example.context else ""
+    real = _clip("real stem", example.real.mp3, "", window)
+    played = [(arm, list(answers)) for arm, answers in groupby(example.answers, key=lambda answer: answer.arm)]
+    arms = [_arm(arm, answers, window, opened=not place) for place, (arm, answers) in enumerate(played)]
+    pictures = f"<details><summary>Spectrograms</summary>{_pictures(example)}</details>"
     return (
         f'<article><h3>Window {escape(example.window)}</h3><p class="soft">tags: {escape(example.tags)}</p>'
-        f'<div class="players">{players}</div>{_pictures(example)}</article>'
+        f'<div class="players">{context}{real}{"".join(arms)}</div>{pictures}</article>'
     )
 
 
-def _clip(name: str, mp3: bytes, told: str | None, window: str) -> str:
+def _arm(arm: str, answers: Sequence[Answer], window: str, *, opened: bool) -> str:
+    """What an arm's rows played, in a section that opens."""
+    clips = "".join(_clip(one.name, one.clip.mp3, one.note, f"{arm}, {window}") for one in answers)
+    return f"<details{' open' * opened}><summary>{escape(arm)}</summary>{clips}</details>"
+
+
+def _clip(name: str, mp3: bytes, told: str | None, whose: str) -> str:
     """One clip; of those of which something is `told` one at a time is heard with the context."""
     data = base64.b64encode(mp3).decode("ascii")
-    named = f'aria-label="{escape(f"{name}, window {window}")}" data-name="{escape(name)}"'
+    named = f'aria-label="{escape(f"{name}, {whose}")}" data-name="{escape(name)}"'
     choice = "" if told is None else f' data-told="{escape(told)}"'
     audio = f'<audio controls preload="none" {named}{choice} src="data:audio/mpeg;base64,{data}"></audio>'
     return f'<div><span>{escape(name)}</span>{audio}<p class="soft">{escape(told or "")}</p></div>'

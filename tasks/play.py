@@ -148,7 +148,7 @@ def _written(
     (folder / names["stem"]).write_bytes(wav_bytes(stem_2N * stem_2N.dtype.type(gain)))
     if context:
         names["mix"] = f"mix-{number + 1}.wav"
-        (folder / names["mix"]).write_bytes(wav_bytes(mixed(context.audio_2N, stem_2N)))
+        (folder / names["mix"]).write_bytes(wav_bytes(mixed(context, stem_2N)))
     asked = [one for one in (style.text_1E, *style.references) if one is not None]
     cosines = [round(cosine, 4) for cosine in likeness(player, made_2N, asked)]
     prompt = cosines[0] if style.text_1E is not None else None

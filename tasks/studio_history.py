@@ -16,16 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from data_manifests.schema import RATE_HZ
-from metrics.mixing import integrated_lufs
 from tasks.audio import probe, read_window
 from tasks.audio_bytes import headroom_gain, write_flac
 from tasks.play import TOLD
-from tasks.play_audio import read_music
+from tasks.play_audio import loudness_lufs, read_music
 from tasks.whole_files import file_sha256
 
 HEARD, ABOUT = "heard.flac", "studio.json"
-NUMBER = r"\d{8}-\d{6}-[0-9a-f]{6}"  # of a playing: when it was asked for, and what tells two of a second apart
+NUMBER = r"\d{8}-\d{6}-[0-9a-f]{6}"  # of a playing: when it was asked for, to the microsecond
 SOUND = r"[0-9a-f]{64}"  # of a dropped file: a digest of its name and its bytes
 PART = r"(?:variation|mix)-\d{1,2}\.wav"
 LONGEST_NAME = 60  # characters, of at most four bytes: file systems take 255
@@ -155,7 +153,8 @@ class History:
 
 def new_number() -> str:
     """A name for a playing; names sort by time."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%d-%H%M%S}-{now.microsecond:06x}"
 
 
 def download_name(number: str, part: str) -> str:
@@ -187,8 +186,7 @@ def _level(stem: Path, context_lufs: float | None) -> float:
 
 
 def _lufs(path: Path) -> float:
-    audio_2N = read_window(path, 0, probe(path).frames)
-    return integrated_lufs(audio_2N.mean(axis=0), rate_hz=RATE_HZ)
+    return loudness_lufs(read_window(path, 0, probe(path).frames))
 
 
 def _read(path: Path) -> Any:

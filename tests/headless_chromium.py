@@ -53,6 +53,11 @@ class Page:
         assert "exceptionDetails" not in told, told["exceptionDetails"]
         return told["result"].get("value")
 
+    def key(self, key: str) -> None:
+        """Press a key and let it go."""
+        for kind in ("keyDown", "keyUp"):
+            self.ask("Input.dispatchKeyEvent", type=kind, key=key)
+
     def wait(self, script: str) -> None:
         """Return when the expression is true."""
         until = time.monotonic() + PATIENCE_S

@@ -179,7 +179,8 @@ def test_every_picture_and_player_says_what_it_is(outline):
     players = [found for tag, found in outline.tags if tag == "audio"]
     assert len(pictures) == 7  # FAD, APA without context, spectrogram, steps, judge's space, bridge, training
     assert all(found["alt"] for found in pictures)
-    assert [found["data-name"] for found in players] == ["context", "+DiT / ctx, the <best>", "real stem"]
+    assert [found["data-name"] for found in players] == ["context", "real stem", "from the music"]
+    assert players[2]["data-told"].startswith("ctx, the <best>. ")
     assert all("window heldout-00000001" in found["aria-label"] for found in players)
 
 

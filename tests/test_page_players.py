@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from string import Template
 
@@ -34,7 +35,7 @@ def answer(arm, hertz, *, inputs="ctx"):
 
 @pytest.fixture(scope="module")
 def articles():
-    answers = (answer("Diff-A-Riff", 330, inputs="CLAP_A"), answer("+DiT", 440), answer("C-DiT", 550))
+    answers = (answer("Diff-A-Riff", 330, inputs="CLAP_A"), answer("Diff-A-Riff", 440), answer("C-DiT", 550))
     window, context, real = "heldout-00000001", heard(220), heard(880)
     example = Example(window=window, tags="warm bass", rate_hz=RATE_HZ, context=context, real=real, answers=answers)
     return example_articles([example])
@@ -65,21 +66,78 @@ def test_every_clip_plays_where_no_script_runs(articles):
     assert all("controls" in tag and "src=" in tag for tag in re.findall("<audio[^>]*>", articles))
 
 
-@pytest.mark.skipif(chromium() is None, reason="no Chromium is installed")
-def test_the_players_of_a_page_without_a_server_are_one_mixer_with_solo_and_mute(articles, tmp_path):
-    (tmp_path / "page.html").write_text(page_of(articles), encoding="utf-8")
-    with browsing(tmp_path) as page:
-        page.look(width=360, height=900, dark=True)
-        page.open((tmp_path / "page.html").as_uri())
-        page.wait("waiting.size === 1 && [...waiting.values()].every((mixer) => !mixer.button.disabled)")
-        assert page.run("document.querySelectorAll('audio').length") == 0
-        assert page.run("document.documentElement.scrollWidth") <= 360
-        page.run("window.mixer = [...waiting.values()][0]; mixer.button.click()")
-        page.wait("mixer.time() > 0.3")
-        heard = "mixer.tracks.filter((track) => mixer.heard(track)).map((track) => track.name).join('; ')"
-        assert page.run(heard) == "context; Diff-A-Riff / CLAP_A, the first prompt"
-        page.run("document.querySelector('[aria-label=\"Solo real stem\"]').click()")
-        assert page.run(heard) == "real stem"
-        page.wait("mixer.tracks.filter((track) => track.node.gain.value > 0.01).length === 1")
-        loud = "{ const { analyser } = Mixer.sound(), heard = new Float32Array(analyser.fftSize); "
-        assert page.run(loud + "analyser.getFloatTimeDomainData(heard); Math.max(...heard); }") > 0.05
+@pytest.fixture(scope="module")
+def page(articles, tmp_path_factory):
+    """A browser."""
+    if chromium() is None:
+        pytest.skip("no Chromium is installed")
+    home = tmp_path_factory.mktemp("browser")
+    (home / "page.html").write_text(page_of(articles), encoding="utf-8")
+    with browsing(home) as page:
+        page.home = home
+        yield page
+
+
+@pytest.fixture
+def shown(page):
+    """Shows the page at a width, with its one mixer drawn."""
+
+    def show(*, width, dark):
+        page.look(width=width, height=900, dark=dark)
+        page.open("about:blank#between")
+        page.open((page.home / "page.html").as_uri())
+        page.wait("Mixer.current && !Mixer.current.button.disabled")
+        page.run("window.mixer = Mixer.current; null")
+
+    return show
+
+
+def test_the_players_of_a_page_without_a_server_are_one_mixer_with_solo_and_mute(page, shown):
+    shown(width=360, dark=True)
+    assert page.run("document.querySelectorAll('audio').length") == 0
+    assert page.run("document.documentElement.scrollWidth") <= 360
+    page.run("mixer.button.click()")
+    page.wait("mixer.time() > 0.3")
+    heard = "mixer.tracks.filter((track) => mixer.heard(track)).map((track) => track.name).join('; ')"
+    assert page.run(heard) == "context; real stem"
+    page.run("document.querySelector('[aria-label=\"Solo real stem\"]').click()")
+    assert page.run(heard) == "real stem"
+    page.wait("mixer.tracks.filter((track) => track.node?.gain.value > 0.01).length === 1")
+    loud = "{ const { analyser } = Mixer.sound(), heard = new Float32Array(analyser.fftSize); "
+    assert page.run(loud + "analyser.getFloatTimeDomainData(heard); Math.max(...heard); }") > 0.05
+
+
+def test_keys_play_seek_and_step_through_the_candidates_and_open_the_sections_they_come_to(page, shown):
+    shown(width=1280, dark=False)
+    drawn = "mixer.tracks.map((track) => Boolean(track.wave)).join()"
+    assert page.run(drawn) == "true,true,true,true,false"  # a section that is closed costs nothing
+    page.key(" ")
+    assert page.run("mixer.run === null")  # nobody is at the player, and the page scrolls
+    page.run("mixer.element.focus()")
+    page.key(" ")
+    page.wait("mixer.run !== null && mixer.time() > 0.1")
+    page.key("ArrowRight")
+    assert page.run("mixer.time()") >= 1.1
+    for name in ("from a recording", "from the music", "from the music"):
+        page.key("ArrowDown")
+        assert page.run("mixer.tracks.filter((track) => mixer.heard(track)).map((track) => track.name)") == [
+            "context",
+            name,
+        ]
+    page.wait(f"{drawn} === 'true,true,true,true,true' && mixer.tracks[4].node.gain.value > 0.5")
+    page.run("mixer.seek(0)")
+    page.wait("mixer.sources.length === 5")
+    page.key(" ")
+    assert page.run("mixer.run === null")
+
+
+def test_waveforms_are_as_wide_as_the_player_after_the_screen_and_the_colours_changed_at_once(page, shown):
+    shown(width=1280, dark=False)
+    widths = "((wave) => [wave.querySelector('canvas').clientWidth, wave.host.clientWidth])"
+    for width, dark in ((1280, False), (360, True), (1280, True)):
+        page.look(width=width, height=900, dark=dark)
+        time.sleep(0.3)  # wavesurfer.js waits for a tenth of a second before it draws anew
+        page.wait(
+            f"{{ const [drawn, wide] = {widths}(mixer.tracks[0].canvas.firstChild.shadowRoot); "
+            f"innerWidth === {width} && Math.abs(drawn - wide) <= 1 }}"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import socket
 import threading
@@ -24,8 +25,10 @@ from models.accompanist import Accompanist
 from tasks import studio_desk, studio_history
 from tasks.export_model import export_model
 from tasks.play import TOLD
+from tasks.play_ask import Ask, Between, GoOn, Inpaint, Loop, Vary
 from tasks.studio import serve, studio
-from tasks.studio_history import History, file_name
+from tasks.studio_history import NUMBER, History, file_name, new_number
+from tasks.studio_wanted import Wanted
 
 RATE_HZ = 48_000
 HERE = "http://127.0.0.1:8321"
@@ -69,11 +72,11 @@ def play(page, **wanted):
     return answer.json()["number"]
 
 
-def wait(page, number, state="done"):
+def wait(page, number, state="done", share=None):
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         told = {playing["number"]: playing for playing in page.get("/playings").json()}
-        if number in told and told[number]["state"] == state:
+        if number in told and told[number]["state"] == state and share in (None, told[number].get("share")):
             return told[number]
         time.sleep(0.02)
     raise AssertionError(f"{number} never became {state}: {told}")
@@ -157,6 +160,30 @@ def test_a_stem_that_is_changed_is_kept_with_the_change_and_its_record_says_wher
     assert record["changed_s"][0] <= 0.2 and record["changed_s"][1] >= 0.4
 
 
+@pytest.mark.parametrize(
+    ("wanted", "asked"),
+    [
+        (
+            {"edit": {"kind": "inpaint", "stem": "c" * 64, "start_s": 1.5, "stop_s": 2.5}},
+            {"edit": Inpaint(stem=Path("c" * 64), start_s=1.5, stop_s=2.5)},
+        ),
+        (
+            {"edit": {"kind": "vary", "stem": "c" * 64, "strength": 0.3}},
+            {"edit": Vary(stem=Path("c" * 64), strength=0.3)},
+        ),
+        ({"edit": {"kind": "continue", "stem": "c" * 64}}, {"edit": GoOn(stem=Path("c" * 64))}),
+        ({"edit": {"kind": "loop", "bars": 2, "tempo": 120}}, {"edit": Loop(period_s=4.0)}),
+        (
+            {"between": {"first": "a" * 64, "second": "b" * 64, "ratio": 0.3}},
+            {"between": Between(first=Path("a" * 64), second=Path("b" * 64), ratio=0.3)},
+        ),
+    ],
+    ids=["inpaint", "vary", "continue", "loop", "between"],
+)
+def test_what_the_page_wants_is_what_the_model_is_asked_for(wanted, asked):
+    assert Wanted(**wanted).ask(Path) == Ask(**asked, variations=4)
+
+
 def test_pieces_of_a_clip_are_the_clip_to_the_sample_and_its_waveform_its_largest_magnitudes(page):
     song = drop(page, noise(2.5)).json()["sound"]
     told = page.get(f"/sounds/{song}/waveform").json()
@@ -171,6 +198,11 @@ def test_pieces_of_a_clip_are_the_clip_to_the_sample_and_its_waveform_its_larges
     for start, seconds in ((2.5, 1), (-1, 1), (0, 0), (0, 1e9)):
         answer = page.get(f"/sounds/{song}/piece", params={"start_s": start, "seconds": seconds})
         assert answer.status_code == 400 and "are no piece of 2.5 s" in answer.json()["detail"]
+
+
+def test_numbers_of_one_second_sort_by_time_too():
+    numbers = [new_number() for _ in range(200)]
+    assert numbers == sorted(numbers) and all(re.fullmatch(NUMBER, number) for number in numbers)
 
 
 def test_only_what_is_in_the_history_can_be_taken_up(page, folder):
@@ -200,7 +232,7 @@ def test_too_many_that_wait_are_refused_in_words(page, held):
 
 def test_stopping_in_the_middle_leaves_nothing_behind(page, held, folder):
     number = play(page)
-    wait(page, number, "playing")
+    wait(page, number, "playing", share=0.5)
     assert any("half.wav" in name for name in everything(folder))
     page.delete(f"/playings/{number}")
     held.set()

@@ -67,11 +67,16 @@ def drag(page, begin, end):
         "{ byId('stem-player').scrollIntoView(); const { left, top, width, height } = "
         "changing.tracks.at(-1).canvas.getBoundingClientRect(); [left, top + height / 2, width]; }"
     )
+    page.run(  # until the release was heard of, wavesurfer.js takes any click for the end of the drag
+        "window.dragged = false; addEventListener('pointerup', () => setTimeout(() => { dragged = true; }, 50), "
+        "{ once: true, capture: true })"
+    )
     steps = [("mousePressed", begin), *(("mouseMoved", begin + (end - begin) * i / 9) for i in range(10))]
     for kind, share in (*steps, ("mouseReleased", end)):
         page.ask(
             "Input.dispatchMouseEvent", type=kind, x=left + share * width, y=top, button="left", buttons=1, clickCount=1
         )
+    page.wait("dragged")
 
 
 def test_a_variation_is_taken_up_with_all_that_it_was_played_with(changing):

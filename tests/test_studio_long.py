@@ -34,16 +34,19 @@ def test_it_can_be_played_before_any_of_it_was_fetched(page):
 
 def test_one_piece_follows_another_without_a_joint(page):
     """A sine is 2 cos(w) times its last sample less the one before; a gap, a jump or a repeat is not."""
-    page.run("Mixer.sound().analyser.fftSize = 32768; changing.seek(9.5); changing.toggle(); null")  # 0.7 s at once
-    page.wait("changing.time() > 10.2")
-    worst = page.run(
-        f"{{ const turn = 2 * Math.cos(2 * Math.PI * {HERTZ} / {RATE_HZ}), {{ analyser }} = Mixer.sound(); "
-        "const heard = new Float32Array(analyser.fftSize); window.until = changing.time(); "
-        "analyser.getFloatTimeDomainData(heard); window.loudest = Math.max(...heard); Math.max(...heard.slice(2).map("
-        "(one, at) => Math.abs(one - turn * heard[at + 1] + heard[at]))); }"
+    page.run("Mixer.sound().analyser.fftSize = 32768; null")  # 0.7 s at once
+    page.run(  # again, where nobody looked while the joint was among them
+        "window.heard = new Float32Array(32768); window.caught = false; setInterval(() => { "
+        "if (caught) return; if (!changing.run || changing.time() > 10.6) { changing.seek(9.5); changing.play(); } "
+        "Mixer.sound().analyser.getFloatTimeDomainData(heard); caught = changing.time() > 10.2; }, 50); null"
     )
+    page.wait("caught")
     page.run("changing.pause()")
-    assert page.run("until") < 10.6 and page.run("loudest") > 0.1  # the joint is in it, and it is heard
+    worst = page.run(
+        f"{{ const turn = 2 * Math.cos(2 * Math.PI * {HERTZ} / {RATE_HZ}); "
+        "Math.max(...heard.slice(2).map((one, at) => Math.abs(one - turn * heard[at + 1] + heard[at]))); }"
+    )
+    assert page.run("Math.max(...heard)") > 0.1
     assert worst < 3 / 32768
 
 

@@ -17,7 +17,7 @@ function make(tag, properties = {}, ...children) {
 const clockTime = (seconds) => Math.floor(seconds / 60) + ":" + (seconds % 60).toFixed(1).padStart(4, "0");
 
 class Mixer {
-  static playing = null;  // the one mixer of the page that is heard
+  static current = null;  // the one mixer of the page that is heard, or was last heard or shown: keys are for it
   static #sound = null;
 
   /** The page's one AudioContext, and an analyser of all that is heard. */
@@ -32,8 +32,9 @@ class Mixer {
     return Mixer.#sound;
   }
 
-  /** Tracks are {name, clip, gain, muted, choice, note, links, actions, drawn}: `gain` makes a clip as loud as its neighbours, of the `choice` ones a click on the name leaves only that one heard, and
-  `drawn` is given the waveform, which is then not dragged over to seek. */
+  /** Tracks are {name, clip, gain, muted, choice, note, links, actions, drawn}: `gain` makes a clip as loud as its
+  neighbours, of the `choice` ones a click on the name leaves only that one heard, and `drawn` is given the waveform,
+  which is then not dragged over to seek. */
   constructor(tracks) {
     this.at = 0;
     this.duration = 0;
@@ -44,29 +45,31 @@ class Mixer {
     this.slider = make("input", { type: "range", min: 0, step: 0.01, value: 0, "aria-label": "Position",
       oninput: () => this.seek(Number(this.slider.value)) });
     this.clock = make("span", { className: "clock soft", textContent: "loading …" });
-    this.element = make("div", { className: "mixer", role: "group", "aria-label": "Player" },
-      make("div", { className: "transport" }, this.button, this.slider, this.clock),
-      ...this.tracks.map((track) => this.#row(track)));
+    this.transport = make("div", { className: "transport" }, this.button, this.slider, this.clock);
+    this.element = make("div", { className: "mixer", role: "group", "aria-label": "Player", tabIndex: -1 },
+      this.transport, ...this.tracks.map((track) => this.#row(track)));
+    this.element.addEventListener("focusin", () => this.#mind());
     this.#balance();
     this.scheme = matchMedia("(prefers-color-scheme: dark)");
     this.recolour = () => this.tracks.forEach((track) => track.wave?.setOptions(this.#colours()));
   }
 
-  /** Draw; the page shows the mixer before. */
-  async load() {
+  /** Draw all tracks, or some, of which alone something is heard; the page shows the mixer before. */
+  async load(tracks = this.tracks) {
     const { context, master } = Mixer.sound();
     try {
-      await Promise.all(this.tracks.map((track) => track.clip.open()));
+      await Promise.all(tracks.map((track) => track.clip.open()));
     } catch (error) {
       this.clock.textContent = "a clip cannot be played: " + error.message;
       return;
     }
-    this.duration = Math.max(...this.tracks.map((track) => track.clip.duration));
-    for (const track of this.tracks) {
+    this.duration = Math.max(this.duration, ...tracks.map((track) => track.clip.duration));
+    for (const track of tracks) {
       track.node = new GainNode(context, { gain: 0 });
       track.node.connect(master);
       const { peaks, duration } = track.clip;
-      track.wave = WaveSurfer.create({ container: track.canvas, peaks, duration, height: 56,
+      // of another height than "auto", a resize that a change of colours overtakes would never be drawn
+      track.wave = WaveSurfer.create({ container: track.canvas, peaks, duration, height: "auto",
         dragToSeek: !track.drawn, hideScrollbar: true, cursorWidth: 1, ...this.#colours() });
       track.wave.on("interaction", (seconds) => this.seek(seconds));
       track.drawn?.(track.wave);
@@ -74,17 +77,21 @@ class Mixer {
     this.scheme.addEventListener("change", this.recolour);
     this.slider.max = this.duration;
     this.button.disabled = false;
+    this.#mind();
     this.#balance();
-    this.#show();
+    this.seek(this.time());  // with the new ones
   }
+
+  /** Be the one that keys are for, unless another one is heard. */
+  #mind() { if (!Mixer.current?.run) Mixer.current = this; }
 
   toggle() { if (this.run) this.pause(); else this.play(); }
 
   async play() {
     const { context } = Mixer.sound();
     await context.resume();
-    if (Mixer.playing !== this) Mixer.playing?.pause();
-    Mixer.playing = this;
+    if (Mixer.current?.run) Mixer.current.pause();
+    Mixer.current = this;
     if (this.at >= this.duration - 0.01) this.at = 0;
     this.button.textContent = "Pause";
     await this.#start();
@@ -112,6 +119,7 @@ class Mixer {
 
   close() {
     if (this.run) this.pause();
+    if (Mixer.current === this) Mixer.current = null;
     this.scheme.removeEventListener("change", this.recolour);
     for (const track of this.tracks) { track.wave?.destroy(); track.node?.disconnect(); }
     this.element.remove();
@@ -180,6 +188,17 @@ class Mixer {
     }
   }
 
+  /** The next choice, or the one before, heard alone with the music. */
+  step(by) {
+    const choices = this.tracks.filter((track) => track.choice);
+    const next = choices[choices.findIndex((track) => this.heard(track)) + by];
+    if (!next) return;
+    const section = next.row.closest("details");
+    if (section) section.open = true;
+    this.#choose(next);
+    next.row.scrollIntoView({ block: "nearest" });
+  }
+
   #choose(chosen) {
     for (const track of this.tracks) {
       track.solo = false;
@@ -224,3 +243,21 @@ class Mixer {
     return { waveColor: colour("--wave"), progressColor: colour("--accent"), cursorColor: colour("--ink") };
   }
 }
+
+const KEYS = {
+  " ": (mixer) => mixer.toggle(),
+  ArrowLeft: (mixer) => mixer.seek(mixer.time() - 1),
+  ArrowRight: (mixer) => mixer.seek(mixer.time() + 1),
+  ArrowUp: (mixer) => mixer.step(-1),
+  ArrowDown: (mixer) => mixer.step(1),
+};
+
+/** Keys are for the player that is heard, or around which somebody is; and not where they have a use of their own. */
+addEventListener("keydown", (event) => {
+  const mixer = Mixer.current, does = KEYS[event.key];
+  if (!mixer || !does || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
+  if (event.target.closest(event.key === " " ? "input, textarea, button, a, summary" : "input, textarea")) return;
+  if (!mixer.run && !mixer.element.closest("section, form, article").contains(event.target)) return;
+  event.preventDefault();
+  does(mixer);
+});

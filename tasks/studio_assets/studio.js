@@ -237,7 +237,7 @@ function open(playing) {
   byId("notes").textContent = [editOf(playing), ...playing.notes].filter((said) => said).join("; ");
   byId("mixer").replaceChildren(mixer.element);
   byId("open").hidden = false;
-  byId("title").focus();
+  if (!document.activeElement.matches("input, textarea")) byId("title").focus();  // somebody writes the next one
   mixer.load();
   attempt(look);
 }
