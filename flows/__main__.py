@@ -5,6 +5,8 @@ Everything heavy is imported by the command that needs it, so that `--help` answ
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,7 +26,7 @@ from flows import (
     studio_command,
     train_command,
 )
-from flows.options import WHAT, WHOLE, Scale, Workspace, asking, guard
+from flows.options import WHAT, WHOLE, Arm, Scale, Workspace, asking, guard
 
 if TYPE_CHECKING:
     from flows.request import StudyRequest
@@ -55,6 +57,13 @@ app.command()(server_commands.up)
 app.command()(server_commands.down)
 app.command()(server_commands.deploy)
 app.command()(server_commands.serve)
+
+
+@app.callback()
+def _ends_soon() -> None:
+    # Python searches all there is for garbage before a process ends: up to a second of work once torch and Prefect are
+    # in, which Ctrl-C should not wait for. What else is to be done at the end is done before it.
+    atexit.register(gc.freeze)
 
 
 @app.command()
@@ -109,10 +118,7 @@ def plan(request: StudyRequest) -> int:
 
 
 @app.command()
-def show(
-    arm: Annotated[str, typer.Argument(help="An arm by the paper's name: Diff-A-Riff, M2L2, DiT, CLAP_beta, C-DiT.")],
-    scale: Scale = "paper",
-) -> None:
+def show(arm: Arm, scale: Scale = "paper") -> None:
     """Print the whole recipe of an arm as JSON."""
     guard(lambda: _show(arm, scale))
 

@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.options import Checkpoint, Device, Scheduler, Tokenizer, Workers, Workspace, run
+from flows.options import WHOLE, Options, asking
 
 if TYPE_CHECKING:
     from flows.request import StudyRequest
-    from tasks.evaluate_material import Material
-    from tasks.evaluate_scores import Rules
 
 Judge = Annotated[
     str,
     typer.Option(help="Who judges: shipped, laion or laion-int16; auto: LAION's if given, else shipped."),
 ]
+SHARED = ("laion_checkpoint", "laion_tokenizer", "workspace", "device", "workers", "dask_scheduler")
+JUDGED: Options = {"clap": (Judge, "auto")} | {name: WHOLE[name] for name in SHARED}
 
 
+@asking(JUDGED)
 def evaluate(
+    request: StudyRequest,
     candidates: Annotated[
         list[str],
         typer.Option(help="A folder of generated stems, or a .npy or .parquet file of embeddings; repeat to compare."),
@@ -47,56 +49,32 @@ def evaluate(
     clips_per_file: Annotated[
         int, typer.Option(min=1, help="Clips that are judged of a long file, one after the other from its start.")
     ] = 1,
-    clap: Judge = "auto",
-    laion_checkpoint: Checkpoint = None,
-    laion_tokenizer: Tokenizer = None,
     out: Annotated[str, typer.Option(help="Folder for the tables and the protocol.")] = "evaluation",
     seed: Annotated[
         int, typer.Option(min=0, help="Draws candidates into batches, and references where there are too many.")
     ] = 0,
-    workspace: Workspace = "workspace",
-    device: Device = "auto",
-    workers: Workers = 0,
-    dask_scheduler: Scheduler = None,
-) -> None:
+) -> int:
     """Judge generated stems against real ones: KD, FAD, coverage, density, and APA and CLAP scores where they can be.
 
     Files belong together by their path below their folder without the extension; files of one subfolder are of one
     song. Any format, rate and length: the first 10 s of a file are judged, and silence follows a shorter one.
     """
 
-    def judge(request: StudyRequest) -> int:
-        from tasks.evaluate_material import Material
-        from tasks.evaluate_scores import Rules
-
-        material = Material(
-            candidates=tuple(map(Path, candidates)),
-            references=Path(references),
-            contexts=_path(contexts),
-            reference_contexts=_path(reference_contexts),
-            targets=_path(targets),
-            prompts=_path(prompts),
-            space=space,
-        )
-        rules = Rules(profile=profile, batches=batches, clips_per_file=clips_per_file, seed=seed)
-        return _evaluate(request, material, rules, Path(out))
-
-    run(
-        judge,
-        clap=clap,
-        laion_checkpoint=laion_checkpoint,
-        laion_tokenizer=laion_tokenizer,
-        workspace=workspace,
-        device=device,
-        workers=workers,
-        dask_scheduler=dask_scheduler,
-    )
-
-
-def _evaluate(request: StudyRequest, material: Material, rules: Rules, out: Path) -> int:
     from flows.evaluate_work import evaluation_lines
+    from tasks.evaluate_material import Material
+    from tasks.evaluate_scores import Rules
 
-    for line in evaluation_lines(request, material, rules, out):
+    material = Material(
+        candidates=tuple(map(Path, candidates)),
+        references=Path(references),
+        contexts=_path(contexts),
+        reference_contexts=_path(reference_contexts),
+        targets=_path(targets),
+        prompts=_path(prompts),
+        space=space,
+    )
+    rules = Rules(profile=profile, batches=batches, clips_per_file=clips_per_file, seed=seed)
+    for line in evaluation_lines(request, material, rules, Path(out)):
         print(line)
     return 0
 

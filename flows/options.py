@@ -35,6 +35,7 @@ ShardRoot = Annotated[
     typer.Option(help="Where windows and latents go: a folder or s3://bucket/prefix. Default: the workspace."),
 ]
 Fused = Annotated[bool, typer.Option("--fused", help="Keep no training windows: cut them whenever they are heard.")]
+Arm = Annotated[str, typer.Argument(help="An arm by the paper's name: Diff-A-Riff, M2L2, DiT, CLAP_beta, C-DiT.")]
 Arms = Annotated[
     list[str] | None, typer.Option(help="An arm by the paper's name; repeat for several. Default: all five.")
 ]
@@ -93,6 +94,7 @@ WHAT: Options = {
     "layout": (Layout, None),
     "weight": (Weight, None),
     "soundfont": (Soundfont, None),
+    "fused": (Fused, False),
     "arms": (Arms, None),
     "conditionings": (Rows, None),
     "workspace": (Workspace, "workspace"),
@@ -106,9 +108,11 @@ WHAT: Options = {
 }
 """Which study, and where its results are."""
 
+OF_ONE_ARM: Options = {name: option for name, option in WHAT.items() if name not in ("arms", "conditionings")}
+"""Which study an arm is of, for a command that takes the arm's name."""
+
 HOW: Options = {
     "shard_root": (ShardRoot, None),
-    "fused": (Fused, False),
     "device": (Device, "auto"),
     "workers": (Workers, 0),
     "most_workers": (MostWorkers, 0),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import dask
 from prefect import flow, task
 from prefect.artifacts import create_link_artifact
 from prefect.futures import PrefectFuture, wait
@@ -18,7 +17,7 @@ from flows.session import Session, session
 from flows.status import inspected, settle_suspects
 from flows.study import Make
 from models.arms import ONE_STEP_FROM
-from tasks.dask_workers import LOCAL_CLUSTER, QUIET_WORKERS, dashboard_link
+from tasks.dask_workers import QUIET_WORKERS, dashboard_link, prepare_own_cluster
 from tasks.evaluation_runs import track_rows
 from tasks.materialise import build, materialise
 from tasks.progress import say_results
@@ -114,7 +113,7 @@ def build_arm(request: StudyRequest, arm: str, at_once: int, *, rows: bool) -> N
 def compare_arms(request: StudyRequest, arms: tuple[str, str], at_once: int) -> None:
     """All that a report of two built arms is made from: the bounds, and the arms side by side."""
     say_results()
-    ready = session(request.model_copy(update={"arms": arms}))
+    ready = session(request.only(*arms))
     ready.report(partial(build, runtime=ready.runtime.shared_by(at_once)))
 
 
@@ -134,5 +133,5 @@ def _dask_runner(request: StudyRequest, at_once: int) -> DaskTaskRunner:
     """The given scheduler, or local workers that may have workers of their own."""
     if request.dask_scheduler:
         return DaskTaskRunner(address=request.dask_scheduler)
-    dask.config.set(LOCAL_CLUSTER)
+    prepare_own_cluster()
     return DaskTaskRunner(cluster_kwargs={"n_workers": at_once, "threads_per_worker": 1, **QUIET_WORKERS})

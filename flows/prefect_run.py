@@ -1,8 +1,9 @@
-"""A flow under Prefect, and its end where Prefect's server is gone."""
+"""A flow under Prefect, and its end where Prefect's server is gone or Ctrl-C came."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -22,8 +23,24 @@ def until_server_is_lost(flow: Callable[[], Result]) -> Result:
     """
     from httpx import TransportError
 
+    if not os.environ.get("PREFECT_API_URL"):
+        _start_server()
     try:
         return flow()
     except TransportError:
         print(SERVER_LOST, file=sys.stderr, flush=True)
         os._exit(2)
+
+
+def _start_server() -> None:
+    """Prefect's own server for this process, out of reach of Ctrl-C, which a terminal sends to all it has started.
+
+    The run has to tell the server that it ends, and tries for a long time where none answers.
+    """
+    from prefect.server.api.server import SubprocessASGIServer
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # what is started inherits it
+    try:
+        SubprocessASGIServer().start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])

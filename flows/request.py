@@ -127,6 +127,10 @@ class StudyRequest(BaseModel):
             check_no_secret(field, getattr(self, field) or "")
         return self
 
+    def only(self, *arms: str) -> Self:
+        """The same of these arms alone."""
+        return self.model_copy(update={"arms": arms})
+
     def study(self) -> Study:
         """The study at this scale with these arms. Raises ValueError for an unknown arm or a missing checkpoint."""
         study = study_at(self.scale, seed=self.seed, clap=self.clap, laion=self._laion())

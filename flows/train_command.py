@@ -7,28 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.options import (
-    Checkpoint,
-    Clap,
-    Corpus,
-    Device,
-    Fused,
-    Layout,
-    MonoCodec,
-    Noncommercial,
-    Scale,
-    Scheduler,
-    Seed,
-    ShardRoot,
-    Soundfont,
-    StereoCodec,
-    Tokenizer,
-    Tracking,
-    Weight,
-    Workers,
-    Workspace,
-    run,
-)
+from flows.options import HOW, OF_ONE_ARM, Arm, asking
 
 if TYPE_CHECKING:
     from flows.request import StudyRequest
@@ -36,9 +15,10 @@ if TYPE_CHECKING:
 STOPPED = 130  # the exit code of an interrupted command
 
 
+@asking(OF_ONE_ARM | HOW)
 def train(
-    arm: Annotated[str, typer.Argument(help="An arm by the paper's name: Diff-A-Riff, M2L2, DiT, CLAP_beta, C-DiT.")],
-    scale: Scale = "laptop",
+    request: StudyRequest,
+    arm: Arm,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the recipe, its size and its cost, and train nothing.")
     ] = False,
@@ -51,55 +31,12 @@ def train(
     preview_every: Annotated[
         int | None, typer.Option(min=1, help="Steps between previews: held-out prompts as audio and a picture.")
     ] = None,
-    corpus: Corpus = None,
-    layout: Layout = None,
-    weight: Weight = None,
-    soundfont: Soundfont = None,
-    workspace: Workspace = "workspace",
-    seed: Seed = 0,
-    shard_root: ShardRoot = None,
-    fused: Fused = False,
-    device: Device = "auto",
-    workers: Workers = 0,
-    dask_scheduler: Scheduler = None,
-    mlflow_uri: Tracking = None,
-    clap: Clap = "auto",
-    laion_checkpoint: Checkpoint = None,
-    laion_tokenizer: Tokenizer = None,
-    mono_codec: MonoCodec = None,
-    stereo_codec: StereoCodec = None,
-    accept_noncommercial: Noncommercial = False,
-) -> None:
+) -> int:
     """Train one arm, with all it needs; the same command goes on where it was stopped, and `reproduce` finds it."""
-
-    def start(request: StudyRequest) -> int:
-        if dry_run:
-            return _estimate(request)
-        return _train(request, resume=resume, compiled=compiled, save_every=save_every, preview_every=preview_every)
-
-    run(
-        start,
-        scale=scale,
-        arms=[arm],
-        corpus=corpus,
-        layout=layout,
-        weight=weight,
-        soundfont=soundfont,
-        workspace=workspace,
-        seed=seed,
-        shard_root=shard_root,
-        fused=fused,
-        device=device,
-        workers=workers,
-        dask_scheduler=dask_scheduler,
-        mlflow_uri=mlflow_uri,
-        clap=clap,
-        laion_checkpoint=laion_checkpoint,
-        laion_tokenizer=laion_tokenizer,
-        mono_codec=mono_codec,
-        stereo_codec=stereo_codec,
-        accept_noncommercial=accept_noncommercial,
-    )
+    one = request.only(arm)
+    if dry_run:
+        return _estimate(one)
+    return _train(one, resume=resume, compiled=compiled, save_every=save_every, preview_every=preview_every)
 
 
 def _estimate(request: StudyRequest) -> int:

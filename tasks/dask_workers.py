@@ -124,9 +124,15 @@ def client_at(address: str) -> Client:
     return Client(address)
 
 
+def prepare_own_cluster() -> None:
+    """Dask's settings, as clusters of this process's own need them."""
+    dask.config.set(LOCAL_CLUSTER)
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # this process has read its setting already
+
+
 @cache
 def _own(workers: int, most_workers: int) -> Client:
-    dask.config.set(LOCAL_CLUSTER)
+    prepare_own_cluster()
     cluster = LocalCluster(n_workers=workers, threads_per_worker=1, **QUIET_WORKERS)
     if most_workers:
         cluster.adapt(minimum=workers, maximum=most_workers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,13 +18,14 @@ from tasks.report import TABLE_VIEW, MakeReport, ReportRow
 from tasks.runtime import Runtime, code_version
 from tasks.store import Store
 from tasks.telemetry_file import read_telemetry
-from tasks.tracking import EvaluationRun, open_tracking, publish_evaluations, view_page
+from tasks.tracked_rows import DataRun, EvaluationRun, publish_data, publish_evaluations, view_page
+from tasks.tracking import open_tracking
 from tasks.tracking_outage import MissedTraining, Spared, publish_missed
 from tasks.whole_files import write_whole
 
 
 def track_rows(report: MakeReport, runtime: Runtime) -> None:
-    """One run for every arm and conditioning, and the figures of trainings that MLflow missed.
+    """One run for every arm and conditioning, for what they share, and for trainings that MLflow missed.
 
     What has its run already is left alone. Where MLflow is gone, that is told in one line, and the next run brings all.
     """
@@ -34,6 +35,8 @@ def track_rows(report: MakeReport, runtime: Runtime) -> None:
 def _publish(report: MakeReport, runtime: Runtime) -> None:
     tracking = open_tracking(runtime.tracking_uri, runtime.mlflow_artifacts, runtime.experiment)
     store = Store(runtime.root / "artifacts")
+    shared = [report.catalogue, report.windows, report.clap_quality, report.bridge_quality]
+    publish_data(tracking, [_prepared(artifact, store.record(artifact)) for artifact in shared if artifact])
     for training in dict(report.trainings).values():
         publish_missed(tracking, _training(training, store.record(training)))
     scored = set(report.table().rows())
@@ -43,21 +46,45 @@ def _publish(report: MakeReport, runtime: Runtime) -> None:
     write_whole(told, view_page(tracking.eval_id).encode())
 
 
+def _prepared(artifact: Artifact, record: Mapping[str, Any]) -> DataRun:
+    """What all rows share, with the figures of its record and its pictures."""
+    return DataRun(
+        key=str(artifact.key),
+        name=record["describe"],
+        params={"stage": artifact.stage},
+        figures=dict(_figures(record["summary"])),
+        tags=_commit(record["code"]),
+        files={path.name: path.read_bytes() for path in artifact.path.glob("*.png")},
+    )
+
+
 def _training(training: Artifact, record: Mapping[str, Any]) -> MissedTraining:
     """A training as its own process tells it: see `tasks.training_session`."""
     return MissedTraining(
         key=str(training.key),
         name=record["describe"],
         params={"stage": training.stage, "device": record["runtime"]["device"]},
-        tags={"git.commit": str(record["code"]["commit"]), "git.dirty": str(record["code"]["dirty"])},
+        tags=_commit(record["code"]),
         figures=partial(read_telemetry, training.path),
     )
+
+
+def _figures(summary: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers of a record's summary, those of a table within it under the name of their row."""
+    for name, value in summary.items():
+        if isinstance(value, Mapping):
+            yield from _figures(value, f"{name}/")
+        elif isinstance(value, int | float):
+            yield f"{group}{name}", float(value)
+
+
+def _commit(code: Mapping[str, Any]) -> dict[str, str]:
+    return {f"git.{name}": str(code[name]) for name in ("commit", "dirty")}
 
 
 def _run(report: MakeReport, row: ReportRow) -> EvaluationRun:
     table, codecs = report.table(), dict(report.codecs)
     trainings = dict(report.trainings)
-    code = code_version()
     return EvaluationRun(
         key=f"{row.scores.key}",
         arm=row.arm,
@@ -67,8 +94,7 @@ def _run(report: MakeReport, row: ReportRow) -> EvaluationRun:
         scale=report.scale,
         table=table,
         tags={
-            "git.commit": str(code["commit"]),
-            "git.dirty": str(code["dirty"]),
+            **_commit(code_version()),
             "protocol": fingerprint("protocol", 1, protocol=table.protocol),
             "seed": str(report.seed),
             "training": str(trainings[row.arm].key) if row.arm in trainings else "",

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from flows.__main__ import app
 from tasks.audio_bytes import write_flac
+
+DECISIVE = {"scale", "corpus", "layout", "weight", "soundfont", "fused", "seed", "clap", "mono_codec", "stereo_codec"}
 
 
 def run(*arguments: str) -> Result:
@@ -40,6 +43,13 @@ def tone(folder: Path, name: str, *, seconds: float = 6.0, hz: float = 220.0) ->
 )
 def test_help_is_everywhere(command: list[str]) -> None:
     assert run(*command, "--help").exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["reproduce", "plan", "train", "steps", "export", "status", "run", "gc", "deploy"])
+def test_all_that_decides_a_study_can_be_told_to_each_command_about_it(command: str) -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]  # a group of commands
+    told = {parameter.name for parameter in commands[command].params}
+    assert told >= DECISIVE and told & {"arm", "arms"}
 
 
 def test_show_prints_the_recipe_of_an_arm() -> None:

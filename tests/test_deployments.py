@@ -110,6 +110,6 @@ def test_deploying_to_nobody_is_one_line_that_says_what_to_do(tmp_path: Path, mo
     silent = {**os.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
     for command in ("deploy", "serve"):
         line = [sys.executable, "-m", "flows", command, "--workspace", str(tmp_path)]
-        done = subprocess.run(line, capture_output=True, text=True, env=silent, timeout=60, check=False)
+        done = subprocess.run(line, capture_output=True, text=True, env=silent, check=False)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert "http://127.0.0.1:9/api" in done.stderr and "stemwright up" in done.stderr

@@ -24,10 +24,10 @@ from flows.request import StudyRequest
 from flows.session import session
 from models.denoiser import Denoiser
 from tasks.context_sensitivity import ContextIgnored, load_listening
-from tasks.exports import read_scores_parquet, read_table1_parquet
+from tasks.exports import TABLE1_SCHEMA, read_frame, read_scores_parquet
 from tasks.paper_table import paper_table
 from tasks.store import Store
-from tasks.sureness import read_comparisons_parquet, read_statistics_parquet
+from tasks.sureness import COMPARISONS_SCHEMA, STATISTICS_SCHEMA
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +86,7 @@ def test_scores_carry_their_protocol(report: Path) -> None:
     assert frame["run_scale"].unique().to_list() == ["tiny"]
     assert frame["protocol_space_name"].unique().to_list() == ["small"]
     assert frame["protocol_space_weights_sha256"].str.len_chars().unique().to_list() == [64]
-    assert read_table1_parquet(report / "table1.parquet").height == 33
+    assert read_frame(report / "table1.parquet", TABLE1_SCHEMA).height == 33
 
 
 def test_the_table_is_there_for_papers_and_the_scores_beside_those_of_other_runs(report: Path) -> None:
@@ -98,12 +98,12 @@ def test_the_table_is_there_for_papers_and_the_scores_beside_those_of_other_runs
 
 
 def test_what_six_candidates_of_four_songs_cannot_tell_is_blank_with_its_reason(report: Path) -> None:
-    statistics = read_statistics_parquet(report / "statistics.parquet")
+    statistics = read_frame(report / "statistics.parquet", STATISTICS_SCHEMA)
     assert statistics.select("arm", "inputs").unique().height == 33
     assert statistics.filter(pl.col("low").is_null() & (pl.col("note") == "")).is_empty()
     endless = statistics.filter(pl.col("metric") == "fad_infinite")
     assert endless["value"].is_null().all() and endless["note"].str.contains("candidates leave").all()
-    pairs = read_comparisons_parquet(report / "comparisons.parquet").select("arm", "before", "inputs").unique()
+    pairs = read_frame(report / "comparisons.parquet", COMPARISONS_SCHEMA).select("arm", "before", "inputs").unique()
     assert pairs.height == 6 + 6 + 2 + 6
 
 
@@ -122,23 +122,26 @@ def test_plus_dit_and_clap_beta_share_one_denoiser(workspace: Path) -> None:
 
 @pytest.mark.timeout(900)
 def test_a_second_run_builds_nothing_and_makes_no_second_mlflow_run(workspace: Path) -> None:
-    before, runs = records(workspace), evaluation_runs(workspace)
+    before, runs = records(workspace), mlflow_runs(workspace)
     done = stemwright("reproduce", *TINY, "--workspace", str(workspace))
     assert done.returncode == 0, done.stderr
     assert records(workspace) == before
-    assert evaluation_runs(workspace) == runs
-    assert len(runs) == 33
+    assert mlflow_runs(workspace) == runs
+    assert len(runs["eval"]) == 33
+    assert len(runs["data"]) == 4  # catalogue, prompts, the CLAP's quality, the bridge's
 
 
-def evaluation_runs(workspace: Path) -> set[str]:
+def mlflow_runs(workspace: Path) -> dict[str, list[str]]:
+    """The ids of all runs, by experiment."""
     code = (
-        "import sys; from mlflow import MlflowClient; client = MlflowClient(sys.argv[1])\n"
-        "experiment = client.get_experiment_by_name('stemwright-eval')\n"
-        "print(*[run.info.run_id for run in client.search_runs([experiment.experiment_id])])"
+        "import json, sys; from mlflow import MlflowClient; client = MlflowClient(sys.argv[1])\n"
+        "experiments = [client.get_experiment_by_name(f'stemwright-{name}') for name in ('data', 'eval')]\n"
+        "found = [sorted(r.info.run_id for r in client.search_runs([e.experiment_id])) for e in experiments]\n"
+        "print(json.dumps(dict(zip(('data', 'eval'), found))))"
     )
     uri = f"sqlite:///{workspace}/mlflow.db"
     done = subprocess.run([sys.executable, "-c", code, uri], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+    return json.loads(done.stdout)
 
 
 @pytest.mark.timeout(900)

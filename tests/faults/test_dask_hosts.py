@@ -26,6 +26,12 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PORT, STAGE, RATE_HZ = 18786, "embed", 48_000
+WAIT = """
+import sys
+from distributed import Client
+with Client(sys.argv[1]) as client:
+    client.wait_for_workers(int(sys.argv[2]))
+"""
 PIECES = """
 import sys
 from distributed import Client
@@ -43,7 +49,13 @@ class Host(NamedTuple):
     enter: tuple[str, ...] = ()
 
     def command(self, *arguments: str) -> list[str]:
-        return [*self.enter, sys.executable, "-m", *arguments]
+        return [*self.enter, sys.executable, *arguments]
+
+    def answer(self, *arguments: str) -> str:
+        """What Python prints there; it must succeed."""
+        done = subprocess.run(self.command(*arguments), cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
 
 def ip(*arguments: str) -> None:
@@ -122,18 +134,14 @@ def test_hosts_that_share_a_folder_alone_make_the_same_bytes(
             process = running.enter_context(subprocess.Popen(command, cwd=ROOT, **SILENT))
             running.callback(process.terminate)
 
-        start(scheduler.command("dask", "scheduler", "--host", scheduler.address, "--port", str(PORT)))
+        start(scheduler.command("-m", "dask", "scheduler", "--host", scheduler.address, "--port", str(PORT)))
         for worker in workers:
             limits = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(tmp_path))
-            start(worker.command("dask", "worker", address, "--host", worker.address, *limits))
-        run = ("run", "--only", STAGE, "--with-inputs", "--scale", "tiny", "--corpus", str(corpus))
-        places = ("--workspace", str(workspace), "--dask-scheduler", address)
-        done = subprocess.run(
-            client.command("flows", *run, *places), cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        asked = [*client.enter, sys.executable, "-c", PIECES, address]
-        pieces = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
+            start(worker.command("-m", "dask", "worker", address, "--host", worker.address, *limits))
+        client.answer("-c", WAIT, address, str(len(workers)))  # else the first takes all, while the second starts
+        run = ("-m", "flows", "run", "--only", STAGE, "--with-inputs", "--scale", "tiny", "--corpus", str(corpus))
+        client.answer(*run, "--workspace", str(workspace), "--dask-scheduler", address)
+        pieces = client.answer("-c", PIECES, address).split()
         assert len(pieces) == len(workers) and "0" not in pieces
     assert {name.partition("/")[0] for name in expected} >= {"catalogue", "windows", "embed"}
     assert digests(workspace) == expected

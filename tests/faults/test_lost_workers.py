@@ -47,10 +47,10 @@ def test_a_scheduler_that_is_gone_is_an_error_that_names_the_remedy(tmp_path: Pa
         dask.config.set({"distributed.comm.timeouts.connect": "2s"}),
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as scheduler,
     ):
-        while not told.exists():
+        while not (told.exists() and told.read_text()):
             time.sleep(0.05)
-        time.sleep(0.2)
         runtime = Runtime(workspace=str(tmp_path), dask_scheduler=json.loads(told.read_text())["address"])
+        client_at(runtime.dask_scheduler)  # before the two seconds begin
         Timer(2.0, scheduler.kill).start()
         with pytest.raises(WorkersLost, match=r"^encode: the Dask scheduler is gone .* Start it and run again"):
             fan_out(runtime, abs, [1], title="encode")

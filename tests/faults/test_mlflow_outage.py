@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tasks.tracking import DataRun, Tracking, open_tracking, publish_data
+from tasks.tracked_rows import DataRun, publish_data
+from tasks.tracking import Tracking, open_tracking
 from tasks.tracking_outage import MissedTraining, Spared, publish_missed, training_log
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +59,7 @@ def losses(tracking: Tracking, key: str) -> tuple[str, list[tuple[int, float]]]:
 
 
 def test_a_database_locked_in_the_middle_ends_no_training_and_its_figures_come_later(tracking, warned, monkeypatch):
-    monkeypatch.setattr("tasks.tracking._BUFFERED_VALUES", 1)
+    monkeypatch.setattr("tasks.tracked_training.BATCH_VALUES", 1)
     figures = [{"step": step, "loss": 1.0 / (1 + step)} for step in range(4)]
     with training_log(tracking, "k", **RUN) as log:
         log(0, {"loss": 1.0})
