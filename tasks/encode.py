@@ -34,11 +34,12 @@ class EncodeWindows(Step):
     """Raw latents of the targets and contexts of windows, as webdataset shards, and their per-channel statistics.
 
     Latents are kept in half precision, whose error stands in the summary: the largest and the RMS of any channel, of
-    which a standard deviation is 1. The statistics are those of the latents before they were rounded.
+    which a standard deviation is 1. The statistics are those of the latents before they were rounded, and name the
+    codec: what is made from latents would else be taken for that of any codec that gives the same numbers.
     """
 
     stage: ClassVar[str] = "encode"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     resumable: ClassVar[bool] = True
 
     windows: WindowSource
@@ -63,7 +64,7 @@ class EncodeWindows(Step):
         moments = [_moments_path(shard) for shard in shards]
         told = [json.loads(read_bytes(path)) for path in moments]
         statistics = _statistics(told)
-        write_whole(out / STATISTICS, json.dumps(statistics).encode())
+        write_whole(out / STATISTICS, json.dumps(statistics | {"codec": self.codec.digest}).encode())
         name_shards(out, home, shards, beside=moments)
         summary = {"shards": len(shards), "frames": statistics["frames"], "lost": lost}
         return summary | _rounding(told, statistics)

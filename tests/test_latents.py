@@ -27,6 +27,7 @@ from tasks.dask_workers import client_at
 from tasks.embeddings import EMBEDDINGS, ROWS, SPACE, Row
 from tasks.encode import STATISTICS, EncodeWindows
 from tasks.fit_codec import RECIPE, WEIGHTS, load_codec
+from tasks.latent_origin import codec_of
 from tasks.latent_stream import stream_batches
 from tasks.lost_shards import LOST, lost_shards
 from tasks.pack import PackLatents, load_keys, load_latents
@@ -39,14 +40,6 @@ from tasks.store import Store
 SHARDS = (3, 3, 1)
 KEYS = [f"train-{row:08d}" for row in range(sum(SHARDS))]
 WIDTH = 5
-
-
-@pytest.fixture(scope="module")
-def workers():
-    """The address of two Dask workers in this process."""
-    with LocalCluster(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
-        yield cluster.scheduler_address
-        client_at(cluster.scheduler_address).close()
 
 
 @pytest.fixture
@@ -159,6 +152,14 @@ def test_statistics_are_those_of_the_unrounded_latents_however_they_are_sharded(
         told = json.loads((latents.path / STATISTICS).read_text())
         np.testing.assert_allclose(told["mean_C"], raw.mean((0, 1, 3)), rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(told["std_C"], raw.std((0, 1, 3)), rtol=1e-9)
+
+
+def test_the_same_numbers_of_another_codec_are_another_result(store, runtime, windows, codec, embeddings):
+    packed = []
+    for digest in ("a codec", "the same weights, fitted once more"):
+        latents = store.build(EncodeWindows(windows=windows, codec=replace(codec, digest=digest)), runtime)
+        packed.append(store.build(PackLatents(latents=latents, embeddings=embeddings), runtime))
+    assert packed[0].key != packed[1].key and codec_of(packed[0]) != codec_of(packed[1])
 
 
 def test_a_broken_shard_is_left_out_and_named_and_the_rest_goes_on(
