@@ -94,9 +94,7 @@ SIZES = {
         product_width=8192,
     ),
     "tiny": Size(
-        trained=_trained(
-            _TINY_DIT, UNetRecipe(base=16, multipliers=(1, 2), blocks=1, attention_levels=(2,), embedding=16), (4, 2, 4)
-        ),
+        trained=_trained(_TINY_DIT, _TINY_UNET, (4, 2, 4)),
         sampled=_TINY_DIT,
         heun=HeunSampler(steps=3),
         frames=16,

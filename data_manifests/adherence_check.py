@@ -113,13 +113,8 @@ def verify(songs: Iterable[SongAudio], *, window_samples: int) -> CorpusReport:
     )
 
 
-def adherence_auc(songs: Iterable[SongAudio], *, window_samples: int) -> AdherenceAuc:
-    """ROC AUC of true (context, target) pairs against the same contexts with same-role targets of other songs."""
-    return pairs_auc([pair for song in songs for pair in song_pairs(song, window_samples=window_samples)])
-
-
 def hard_negatives_auc(songs: Iterable[tuple[SongAudio, SongAudio]], *, window_samples: int) -> AdherenceAuc:
-    """The same against hard negatives alone: each song comes with another one of its style, key and tempo."""
+    """True pairs against hard negatives alone: each song comes with another one of its style, key and tempo."""
     pairs: list[PairFeatures] = []
     partner: dict[str, str] = {}
     for song, other in songs:
@@ -129,7 +124,10 @@ def hard_negatives_auc(songs: Iterable[tuple[SongAudio, SongAudio]], *, window_s
 
 
 def pairs_auc(pairs: list[PairFeatures], partner: Mapping[str, str] | None = None) -> AdherenceAuc:
-    """The AUC of each score over true pairs and same-role mismatches: with all other songs, or with the partner."""
+    """The ROC AUC of each score: true pairs against their contexts with same-role targets of other songs.
+
+    These are all other songs, or the song's `partner` alone.
+    """
     true: list[tuple[float, float]] = []
     false: list[tuple[float, float]] = []
     for left in pairs:

@@ -38,16 +38,13 @@ class Source:
     licence: str
 
 
-SIDES = ("both", "left", "right")
-
-
 @dataclass(frozen=True, kw_only=True)
 class ListedFile:
     """One audio stream that makes a stem, alone or added to others, as a listing names it.
 
     `path` is relative to the corpus root, with forward slashes; `stream` counts the audio streams of a container
-    from 0. `side` says which channel of the stem a mono file of a left-right pair is. `start_s` is where the file
-    begins on the track's timeline.
+    from 0. `side` says which channel of the stem a mono file of a left-right pair is: "left" or "right", else "both".
+    `start_s` is where the file begins on the track's timeline.
     """
 
     path: str

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics.embeddings import Vectors
 from metrics.frechet import Gaussian, GaussianLike, frechet_distance, gaussian
-from metrics.kernel import KernelLike, kernel_distance, kernel_set
 
 # All embeddings here are of mixtures of a context and a stem: R true pairs, R' the same mispaired, C candidates.
 
@@ -39,15 +37,6 @@ def adherence(*, to_reference: float, to_mispaired: float, separation: float) ->
             " mispair with other tracks' stems, or use more references"
         )
     return float(np.clip(0.5 + (to_mispaired - to_reference) / (2.0 * separation), 0.0, 1.0))
-
-
-def kernel_contrast(reference: KernelLike, mispaired: KernelLike, candidate: Vectors) -> float:
-    """KD(C, R') − KD(C, R), not clamped: above zero if candidates are nearer to true pairs than to mispaired ones.
-
-    A clamped ratio of kernel distances only ever shows 0, 1/2 or 1 (laptop_scale.md, pitfall 6).
-    """
-    ours = kernel_set(candidate, "candidate")
-    return kernel_distance(mispaired, ours) - kernel_distance(reference, ours)
 
 
 def derangement(track_ids: Sequence[str], *, seed: int) -> NDArray[np.intp]:

@@ -14,7 +14,6 @@ from metrics.set_statistics import SetStatistic, unbiased_statistic
 
 # Shapes: N references, M candidates, D width of the space, B rows of a block.
 
-DISPLAY_FACTOR = 100.0  # published figures are × 100; ours are raw, and a table scales them where it is printed
 MEDIAN_ROWS = 5000  # of more references, as many evenly spaced ones give the bandwidth: 12.5 million distances
 BLOCK_ROWS = 256  # rows whose distances to all others are held at once
 BLOCK_PAIRS = 4_000_000  # kernel values held at once: 32 MB
@@ -24,7 +23,7 @@ def kernel_audio_distance(reference: KadReferenceLike, candidate: Vectors) -> fl
     """Mean k over pairs of different rows within each set, less twice its mean across; unbiased, so it may be negative.
 
     k(x, y) = exp(−‖x − y‖² / 2σ²), σ the median distance between references: one σ for all arms that meet the same
-    references. Source: Chung et al. 2025 (arXiv 2502.15602). Departure: raw, not × 100 (`DISPLAY_FACTOR`).
+    references. Source: Chung et al. 2025 (arXiv 2502.15602). Departure: raw; published figures are × 100.
     """
     around = _as_kad_reference(reference)
     rows = checked(candidate, what="candidate of KAD", at_least=2)

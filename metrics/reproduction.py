@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple, TypeAlias
 
-import scipy
-
 from metrics.intervals import Interval
-from metrics.table import ScoreTable
 
 Row: TypeAlias = tuple[str, str]
 """(arm, inputs), as Table 1 names them."""
@@ -91,27 +87,6 @@ def reproduction_score(
         )
     share = sum(one.reproduced for one in orderings) / len(orderings)
     return ReproductionScore(share, tuple(orderings), ties, missing)
-
-
-def batch_intervals(table: ScoreTable, level: float = 0.95) -> dict[Row, dict[str, Interval]]:
-    """The cells of a table with mean ± t · std / √batches; of a single batch the spread, and so the ends, are unknown.
-
-    Batches share their references and often their tracks, so this is narrower than `intervals.estimate`: use that
-    where the embeddings are at hand.
-    """
-    found: dict[Row, dict[str, Interval]] = {}
-    for arm, inputs in table.rows():
-        for metric in dict.fromkeys(score.metric for score in table.scores):
-            cell = table.cell(arm, inputs, metric)
-            if cell is None:
-                continue
-            error = cell.std / math.sqrt(cell.batches) if cell.batches > 1 else math.inf
-            reach = (
-                error * float(scipy.stats.t.ppf((1 + level) / 2, cell.batches - 1)) if cell.batches > 1 else math.inf
-            )
-            interval = Interval(cell.mean, cell.mean - reach, cell.mean + reach, error)
-            found.setdefault((arm, inputs), {})[metric] = interval
-    return found
 
 
 def _gaps(paper: Mapping[Row, Mapping[str, float]], arms: Sequence[str]) -> Iterator[tuple[str, str, str, str, float]]:

@@ -80,7 +80,10 @@ def kernel_statistic(reference: KernelLike, pool: Vectors) -> SetStatistic:
 
 
 def kernel_contrast_statistic(reference: KernelLike, mispaired: KernelLike, pool: Vectors) -> SetStatistic:
-    """KD to mispaired references less KD to true ones, of the chosen rows (`adherence.kernel_contrast`)."""
+    """KD(C, R') − KD(C, R) of the chosen rows: above zero if they are nearer to true pairs than to mispaired ones.
+
+    Not clamped: a clamped ratio of kernel distances only ever shows 0, 1/2 or 1 (laptop_scale.md, pitfall 6).
+    """
     to_true, to_mispaired = kernel_statistic(reference, pool), kernel_statistic(mispaired, pool)
     return SetStatistic(lambda chosen_R: to_mispaired(chosen_R) - to_true(chosen_R), len(pool))
 

@@ -11,20 +11,6 @@ import numpy as np
 
 from metrics.protocol import Protocol
 
-METRICS = (
-    "kd",
-    "fad",
-    "coverage_k2",
-    "density_k2",
-    "coverage_k5",
-    "density_k5",
-    "apa",
-    "apa_kd_contrast",
-    "cs_aa",
-    "cs_ta",
-)
-"""The metrics in Table 1's order. Protocols with other neighbourhoods add `coverage_k…` and `density_k…`."""
-
 REAL_ROW = ("real", "original accompaniment")
 NOISE_ROW = ("lower bound", "white noise")
 RANDOM_ROW = ("lower bound", "random accompaniment")

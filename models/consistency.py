@@ -20,7 +20,7 @@ from models.edm import Denoise, RawNetwork, Scales, per_item, precondition, weig
 
 GRID_CELLS = 10_000  # Music2Latent's discretisation of t
 FIVE_LEVELS = (80.0, 24.41, 5.839, 0.965, 0.0851)
-"""The first five of six levels of the rho = 7 grid from 80 to 0.002: the paper's five steps (§4.2)."""
+"""The first five of six levels of the rho = 7 grid from 80 to 0.002: as many as the paper's steps (§4.2)."""
 
 
 class NoiseDraw(Enum):

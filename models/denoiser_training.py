@@ -53,16 +53,8 @@ def train_denoiser(
     the network through torch.compile, in place: the same weights under the same names, and the same numbers but for
     rounding.
     """
-    if isinstance(objective, ConsistencyObjective) and training.precision is not Precision.FLOAT32:
-        raise ValueError(
-            "consistency training compares two nearby outputs: in BFLOAT16 rounding is half of their difference in the "
-            "middle of the schedule and four times it at the end (at sigma 2.5; models/rounding.py); use FLOAT32"
-        )
     where = torch.device(device)
-    channels = data.target_NCT.shape[1]
-    denoiser = build_denoiser(network, objective, clap_width=data.clap_width, seed=training.seed, latent_width=channels)
-    if start is not None:
-        load_into(denoiser, start, what="the denoiser to be tuned")
+    denoiser = _beginning(network, objective, training, data, start)
     with within_memory("the network", where, remedy=SMALLER):
         denoiser.to(where)
     if compiled:
@@ -109,6 +101,26 @@ def train_denoiser(
         preview_every=preview_every,
         stop=stop,
     )
+
+
+def _beginning(
+    network: NetworkRecipe,
+    objective: Objective,
+    training: TrainingRecipe,
+    data: LatentSet,
+    start: Mapping[str, Tensor] | None,
+) -> Denoiser:
+    """The denoiser before its first step. Raises ValueError for a precision that its objective cannot do with."""
+    if isinstance(objective, ConsistencyObjective) and training.precision is not Precision.FLOAT32:
+        raise ValueError(
+            "consistency training compares two nearby outputs: in BFLOAT16 rounding is half of their difference in the "
+            "middle of the schedule and four times it at the end (at sigma 2.5; models/rounding.py); use FLOAT32"
+        )
+    channels = data.target_NCT.shape[1]
+    denoiser = build_denoiser(network, objective, clap_width=data.clap_width, seed=training.seed, latent_width=channels)
+    if start is not None:
+        load_into(denoiser, start, what="the denoiser to be tuned")
+    return denoiser
 
 
 def load_denoiser(

@@ -58,9 +58,10 @@ PAPER = DiTRecipe()
 class DiT(nn.Module):
     """F(features, c_noise, clap): AdaLN-Zero transformer over time, zero before training.
 
-    Departure: the paper does not say how CLAP enters nor how positions are told; only AdaLN from the 512-wide noise
-    embedding, with a projected CLAP embedding added to it, gives its "around 280 million" parameters. Positions are
-    rotary by default, queries and keys are RMS-normalised: neither has parameters.
+    Departure: the paper does not say how CLAP enters nor how positions are told. Of the usual forms of AdaLN only six
+    values a block straight from the 512-wide noise embedding give its "around 280 million" parameters; that a
+    projected CLAP embedding is added to it, and not a token of its own, is ours. Positions are rotary by default,
+    queries and keys are RMS-normalised: neither has parameters.
     """
 
     def __init__(self, recipe: DiTRecipe, *, in_channels: int, out_channels: int, clap_width: int) -> None:

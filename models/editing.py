@@ -18,9 +18,9 @@ from models.conditioning import Conditions
 from models.denoiser import Denoiser
 from models.edm import Denoise, per_item
 from models.guidance import Guidance, guided
-from models.sampling import ConsistencySampler, Sampler, noise_of, run_sampler
+from models.sampling import ConsistencySampler, Sampler, noise_of, run_sampler, variation_levels
 
-# Shapes: B batch, C latent width, T latent frames of one window, S frames given, L frames wanted, E CLAP width.
+# Shapes: B batch, C latent width, T latent frames of one window, L frames of any length, E CLAP width.
 
 ROUNDS = 5  # ours: see `inpaint`
 OPPOSITE = 1e-6  # how near to -1 a cosine leaves no direction to turn in
@@ -60,13 +60,10 @@ def inpaint(
         )
     if rounds < 1:
         raise ValueError(f"every step is taken at least once, got rounds {rounds}")
-    if not 0 <= strength <= 1:
-        raise ValueError(f"the strength of a variation lies between 0 and 1, got {strength}")
-    kept_B1T, noise = kept_BT[:, None], noise_of(latent_BCT, generators)
-    steps = len(sampler.levels) - (sampler.levels[-1] == 0)
-    levels = sampler.levels[math.floor((1 - strength) * steps) :]
-    if not levels or levels[0] == 0:
+    levels = variation_levels(sampler, strength)
+    if not levels:
         return latent_BCT
+    kept_B1T, noise = kept_BT[:, None], noise_of(latent_BCT, generators)
     given_BCT = torch.where(kept_B1T, latent_BCT, 0) if strength == 1 else latent_BCT
     denoise = _knowing(guided(denoiser, conditions, guidance), latent_BCT, kept_B1T)
     start = given_BCT + levels[0] * noise()
@@ -96,7 +93,7 @@ def fill(
     It begins `overlap_frames` before the first unknown frame, and earlier where all that is unknown there then has
     neighbours on both sides; always at a multiple of `grain_frames`. `told` is given the known share, up to 1.
     """
-    _check_windows(window_frames, overlap_frames)
+    _check_windows(window_frames, overlap_frames, len(kept_L))
     whole_BCL, known_L = latent_BCL.clone(), kept_L.clone()
     while not known_L.all():
         begin = _next_window(known_L, window_frames, overlap_frames)
@@ -125,44 +122,6 @@ def _next_window(known_L: Tensor, window_frames: int, overlap_frames: int) -> in
     after = int(known_L[first:].int().argmax()) or len(known_L) - first
     before = max(overlap_frames, (window_frames - after) // 2)
     return min(max(first - before, 0), len(known_L) - window_frames)
-
-
-def continue_to(
-    denoiser: Denoiser,
-    start_BCS: Tensor,
-    conditions: Conditions,
-    *,
-    window_frames: int,
-    overlap_frames: int,
-    sampler: Sampler,
-    guidance: Guidance,
-    generators: Sequence[torch.Generator],
-    rounds: int = ROUNDS,
-) -> Tensor:
-    """Latents (B, C, L) that begin with `start_BCS` and go on for as long as the context (B, C, L); S may be 0.
-
-    Each window inpaints what follows the last `overlap_frames` of what is there: nothing is cross-faded, and the
-    network never sees more than one window. The last window ends with the context, so it may overlap more.
-    """
-    _check(conditions, generators)
-    given, wanted = start_BCS.shape[-1], conditions.context_BCT.shape[-1]
-    if not max(given, window_frames) <= wanted:
-        raise ValueError(
-            f"the context has {wanted} frames, the start {given}, a window {window_frames}; "
-            "give a context as long as the result, and no shorter than either"
-        )
-    return fill(
-        denoiser,
-        functional.pad(start_BCS, (0, wanted - given)),
-        torch.arange(wanted, device=start_BCS.device) < given,
-        conditions,
-        window_frames=window_frames,
-        overlap_frames=overlap_frames,
-        sampler=sampler,
-        guidance=guidance,
-        generators=generators,
-        rounds=rounds,
-    )
 
 
 @torch.no_grad()
@@ -274,7 +233,9 @@ def _repeat_steps(
     return x
 
 
-def _check_windows(window_frames: int, overlap_frames: int) -> None:
+def _check_windows(window_frames: int, overlap_frames: int, frames: int) -> None:
+    if window_frames > frames:
+        raise ValueError(f"{frames} frames do not fill a window of {window_frames}; pad them to one window")
     if not 0 < overlap_frames < window_frames:
         raise ValueError(f"windows of {window_frames} frames overlap by fewer, and by at least 1, got {overlap_frames}")
 

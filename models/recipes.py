@@ -4,45 +4,17 @@ from __future__ import annotations
 
 from dataclasses import is_dataclass
 from enum import Enum
+from importlib import import_module
 from typing import Any
 
-from models import (
-    arms,
-    batch,
-    bridge,
-    clap,
-    codec_consistency,
-    codecs,
-    conditioning,
-    consistency,
-    dit,
-    edm,
-    guidance,
-    sampling,
-    small_clap,
-    training,
-)
-
 _HOMES = (
-    arms,
-    batch,
-    bridge,
-    clap,
-    codec_consistency,
-    codecs,
-    conditioning,
-    consistency,
-    dit,
-    edm,
-    guidance,
-    sampling,
-    small_clap,
-    training,
+    *("arms", "batch", "bridge", "clap", "codec_consistency", "codecs", "conditioning", "consistency", "dit", "edm"),
+    *("guidance", "sampling", "small_clap", "training"),
 )
 _TYPES: dict[str, type] = {
     name: value
     for home in _HOMES
-    for name, value in vars(home).items()
+    for name, value in vars(import_module(f"models.{home}")).items()
     if isinstance(value, type) and (is_dataclass(value) or issubclass(value, Enum))
 }
 

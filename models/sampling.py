@@ -29,12 +29,14 @@ __all__ = [
     "pseudo_stereo",
     "run_sampler",
     "sample_latents",
+    "variation_levels",
     "vary",
 ]
 
 # Shapes: B batch, C latent width, T latent frames.
 
 PSEUDO_STEREO_STRENGTH = 0.4  # Diff-A-Riff's companion page, default s_Stereo
+ROUNDING = 1e-9  # of a step: 1 - 0.8 falls short of a fifth, and 30 of it of six steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,16 +133,22 @@ def vary(
 
     `strength` 0 gives the latents back, 1 keeps nothing of them but what drowns in noise of sigma_max.
     """
-    if not 0 <= strength <= 1:
-        raise ValueError(f"the strength of a variation lies between 0 and 1, got {strength}")
+    levels = variation_levels(sampler, strength)
     _check_count(conditions, generators)
-    noise = noise_of(latent_BCT, generators)
-    steps = len(sampler.levels) - (sampler.levels[-1] == 0)
-    levels = sampler.levels[floor((1 - strength) * steps) :]
-    if not levels or levels[0] == 0:
+    if not levels:
         return latent_BCT
+    noise = noise_of(latent_BCT, generators)
     noisy = latent_BCT + levels[0] * noise()
     return run_sampler(sampler, guided(denoiser, conditions, guidance), noisy, levels, noise=noise)
+
+
+def variation_levels(sampler: Sampler, strength: float) -> tuple[float, ...]:
+    """The noise levels from step floor((1 - strength) N) of the sampler's N on; none where nothing is varied."""
+    if not 0 <= strength <= 1:
+        raise ValueError(f"the strength of a variation lies between 0 and 1, got {strength}")
+    steps = len(sampler.levels) - (sampler.levels[-1] == 0)
+    skipped = floor((1 - strength) * steps + ROUNDING)
+    return sampler.levels[skipped:] if skipped < steps else ()
 
 
 def pseudo_stereo(

@@ -19,9 +19,9 @@ from models.noise_embedding import noise_embedding
 class UNetRecipe:
     """The U-Net's sizes; `attention_levels` counts from 1, the full rate. Every level but the first halves T.
 
-    Departure: the paper only gives about 430 million parameters and DDPM++. The default is our design of about 424
-    million that divides the canonical 120 frames, with an encoder and middle near the 165 million that the same
-    authors report elsewhere.
+    Departure: the paper only says that it has 150 million parameters more than the transformer, about 430 million, and
+    Diff-A-Riff's companion page that it follows DDPM++. The default is our design of about 424 million that divides the
+    canonical 120 frames; its encoder and middle have 176 million, where the same authors report 165 elsewhere.
     """
 
     base: int = 384

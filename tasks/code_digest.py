@@ -27,9 +27,10 @@ ROOMS = ("tasks", "models", "metrics", "data_manifests")
 HOW_AND_WHERE = frozenset(
     f"tasks.{name}"
     for name in (
-        *("artifact", "cluster", "code_digest", "fingerprint", "interruption", "materialise", "peak_memory"),
-        *("previews", "process_group", "progress", "runtime", "step", "storage", "store", "telemetry_file", "tracking"),
-        *("dask_workers", "file_lock", "leftovers", "tracking_outage", "whole_files"),
+        *("artifact", "cluster", "code_digest", "dask_workers", "file_lock", "fingerprint", "interruption"),
+        *("leftovers", "materialise", "peak_memory", "previews", "process_group", "progress", "runtime", "step"),
+        *("storage", "store", "telemetry_file", "tracked_rows", "tracked_training", "tracking", "tracking_outage"),
+        "whole_files",
     )
 )
 DIGITS = 12  # hexadecimal digits: 48 bits, enough to notice a change

@@ -71,12 +71,6 @@ def decoded_blocks(path: Path | str, stream: int = 0) -> Iterator[tuple[NDArray[
             raise UnreadableAudio(f"{path}: cut short: {limit} frames promised, {found} there; export it again")
 
 
-def count_audio_streams(path: Path | str) -> int:
-    """How many audio streams a container holds: a cover picture is none."""
-    with _quiet(path), av.open(str(path)) as container:
-        return len(container.streams.audio)
-
-
 @contextmanager
 def _opened(path: Path | str, stream: int) -> Iterator[tuple[Any, Any]]:
     if not Path(path).is_file():

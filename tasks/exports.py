@@ -63,11 +63,6 @@ def table1_frame(table: ScoreTable) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def read_table1_parquet(path: Path) -> pl.DataFrame:
-    """The wide table; a file of another schema version is refused."""
-    return read_frame(path, TABLE1_SCHEMA)
-
-
 def add_to_dataset(dataset: Path, scores: Path, *, run: str) -> Path:
     """Put a long file beside those of other runs, as `scale=…/seed=…/run=…/scores.parquet` below `dataset`.
 

@@ -65,7 +65,7 @@ class Probe:
 
     @property
     def waveform_sketch(self) -> NDArray[np.float16]:
-        """(K,); see `tasks.listening.correlation`."""
+        """(K,); see `tasks.listening.Heard.unit_sketch`."""
         return np.frombuffer(self.sketch, dtype="<f2")
 
 

@@ -15,7 +15,7 @@ from metrics.row_statistics import LEVEL
 from metrics.table import ARM_ORDER, ScoreTable
 from tasks.arm_comparison import Compared
 from tasks.columns import Column
-from tasks.exports import file_metadata, read_frame, write_frame
+from tasks.exports import file_metadata, write_frame
 from tasks.paper_table import paper_table
 from tasks.provenance import Provenance
 from tasks.row_statistics import RowStatistics
@@ -133,16 +133,6 @@ def write_comparisons_parquet(path: Path, sure: Sureness, table: ScoreTable, pro
         for one in pair.differences
     ]
     _write(path, rows, _COMPARISON_COLUMNS, file_metadata(COMPARISONS_SCHEMA, table, provenance))
-
-
-def read_statistics_parquet(path: Path) -> pl.DataFrame:
-    """The intervals and further figures of every row; a file of another schema version is refused."""
-    return read_frame(path, STATISTICS_SCHEMA)
-
-
-def read_comparisons_parquet(path: Path) -> pl.DataFrame:
-    """The differences between arms; a file of another schema version is refused."""
-    return read_frame(path, COMPARISONS_SCHEMA)
 
 
 _ENDS = {"metric": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64}

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from tasks.tracking import Tracking, store_errors, training_buffer, training_is_finished
+from tasks.tracked_training import training_buffer, training_is_finished
+from tasks.tracking import Tracking, store_errors
 
 Log = Callable[[int, Mapping[str, float]], None]
 Result = TypeVar("Result")

@@ -15,7 +15,8 @@ from tasks.progress import Progress
 from tasks.runtime import Runtime, code_version
 from tasks.step import Step
 from tasks.telemetry_file import TelemetryFile
-from tasks.tracking import Tracking, log_training_files, open_tracking
+from tasks.tracked_training import log_training_files
+from tasks.tracking import Tracking, open_tracking
 from tasks.tracking_outage import Spared, training_log, unheard
 from tasks.whole_files import write_whole
 

@@ -1,4 +1,4 @@
-"""What all tests share: a core for each of pytest's workers, and a local S3 server for shards in a bucket."""
+"""What all tests share: a core for each of pytest's workers, seeds, Dask workers, a local S3 server for shards."""
 
 from __future__ import annotations
 
@@ -15,6 +15,26 @@ def pytest_collection_modifyitems(items):
     """Files with slow tests first: the last worker would else be alone with them."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture
+def seeds():
+    """A generator for each of some numbers."""
+    import torch
+
+    return lambda *numbers: [torch.Generator().manual_seed(number) for number in numbers]
+
+
+@pytest.fixture(scope="module")
+def workers():
+    """The address of two Dask workers in this process."""
+    from distributed import LocalCluster
+
+    from tasks.dask_workers import client_at
+
+    with LocalCluster(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        yield cluster.scheduler_address
+        client_at(cluster.scheduler_address).close()
 
 
 @pytest.fixture(scope="session")

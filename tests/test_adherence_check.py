@@ -7,7 +7,6 @@ from sklearn.metrics import roc_auc_score
 from data_manifests.adherence_check import (
     SongAudio,
     active_seconds,
-    adherence_auc,
     chromagram,
     features,
     onset_envelope,
@@ -88,24 +87,24 @@ def test_activity_has_one_truth_value_per_second():
 
 
 def test_songs_of_own_rhythm_and_key_are_told_apart(songs):
-    auc = adherence_auc(songs, window_samples=4 * RATE_HZ)
+    auc = verify(songs, window_samples=4 * RATE_HZ).auc
     assert (auc.true_pairs, auc.mismatched_pairs) == (6, 12)
     assert auc.sum == 1.0 and auc.onset > 0.9 and auc.chroma > 0.9
 
 
 def test_copies_of_one_song_cannot_be_told_apart(band):
     copies = [band(name, beat_s=0.5, root_hz=262.0) for name in ("first", "second", "third")]
-    assert adherence_auc(copies, window_samples=4 * RATE_HZ).sum == pytest.approx(0.5)
+    assert verify(copies, window_samples=4 * RATE_HZ).auc.sum == pytest.approx(0.5)
 
 
 def test_vocals_are_never_targets(songs):
     sung = [song._replace(vocals=frozenset({"keys"})) for song in songs]
-    assert adherence_auc(sung, window_samples=4 * RATE_HZ).true_pairs == 3
+    assert verify(sung, window_samples=4 * RATE_HZ).auc.true_pairs == 3
 
 
 def test_one_song_alone_is_refused(songs):
     with pytest.raises(ValueError, match="at least two songs"):
-        adherence_auc(songs[:1], window_samples=4 * RATE_HZ)
+        verify(songs[:1], window_samples=4 * RATE_HZ)
 
 
 def test_what_is_wrong_with_a_corpus_is_named(songs):

@@ -22,8 +22,11 @@ MAY_IMPORT = {
 HOMES = {
     "mlflow": {"tasks/tracking.py"},
     "distributed": {"tasks/dask_workers.py"},
-    "dask": {"tasks/dask_workers.py", "flows/pipeline.py"},
-    "prefect": {"tasks/materialise.py", "flows/pipeline.py", "flows/deployments.py", "flows/lost_runs.py"},
+    "dask": {"tasks/dask_workers.py"},
+    "prefect": {
+        "tasks/materialise.py",
+        *("flows/pipeline.py", "flows/deployments.py", "flows/lost_runs.py", "flows/prefect_run.py"),
+    },
     "prefect_dask": {"flows/pipeline.py"},
     "webdataset": {"tasks/shards.py"},
     "fastapi": {"tasks/studio.py"},

@@ -26,6 +26,9 @@ RECIPE = BridgeRecipe(
     conditioning_width=32,
     training=TrainingRecipe(steps=400, batch_size=128, learning_rate=3e-3, warmup_steps=10, ema_decay=0.98),
 )
+BRIEF = BridgeRecipe(
+    width=16, blocks=1, conditioning_width=16, training=TrainingRecipe(steps=6, batch_size=8, warmup_steps=2)
+)
 SAMPLER = HeunSampler(steps=10)
 
 
@@ -116,13 +119,19 @@ def test_standardised_audio_has_std_one_half_and_comes_back(gap):
 
 
 def test_interrupted_bridge_training_equals_uninterrupted(gap):
-    brief = BridgeRecipe(
-        width=16, blocks=1, conditioning_width=16, training=TrainingRecipe(steps=6, batch_size=8, warmup_steps=2)
-    )
     saved = []
-    whole = train_bridge(brief, *gap, save=saved.append, save_every=4)
-    resumed = train_bridge(brief, *gap, resume=saved[0])
+    whole = train_bridge(BRIEF, *gap, save=saved.append, save_every=4)
+    resumed = train_bridge(BRIEF, *gap, resume=saved[0])
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize("segment", [0, 1])
+def test_every_segment_of_a_stem_is_learned_from(gap, segment):
+    text, audio = gap
+    swapped = audio.clone()
+    swapped[:, segment] = audio[:, segment].roll(1, 0)  # the same statistics, but for rounding
+    ours, others = train_bridge(BRIEF, text, audio), train_bridge(BRIEF, text, swapped)
+    assert (ours["leave.weight"] - others["leave.weight"]).abs().max() > 1e-3 * ours["leave.weight"].abs().max() > 0
 
 
 def test_arrays_of_different_stems_are_an_error(gap):

@@ -177,6 +177,13 @@ def test_batch_composition_does_not_change_a_row(inputs):
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
+def test_frequencies_of_the_noise_embedding_fall_evenly_from_one_towards_a_ten_thousandth():
+    near_zero = noise_embedding(torch.tensor([1e-3], dtype=torch.float64), 512)[0]
+    frequency = near_zero[256:] / 1e-3  # of the sines
+    torch.testing.assert_close(frequency, 10.0 ** (-4 * torch.arange(256) / 256), rtol=1e-5, atol=0, check_dtype=False)
+    torch.testing.assert_close(near_zero[:256], torch.ones(256), rtol=1e-5, atol=0, check_dtype=False)  # the cosines
+
+
 def test_noise_embedding_is_slow_and_in_float32():
     noise = torch.tensor([-1.5, 0.0, 1.1], dtype=torch.bfloat16)
     embedding = noise_embedding(noise, 512)

@@ -12,7 +12,7 @@ from models.conditioning import ClapSource, Conditioning
 from models.consistency import ConsistencyObjective
 from models.denoiser import build_denoiser
 from models.dit import DiTRecipe
-from models.editing import continue_to, inpaint, interpolate_clap, loop
+from models.editing import fill, inpaint, interpolate_clap, loop
 from models.edm import EdmObjective
 from models.sampling import AncestralSampler, ConsistencySampler, EulerSampler, Guidance, HeunSampler, sample_latents
 
@@ -52,6 +52,13 @@ def covariance(frames):
 def true_draw(batch, frames, seed=0):
     noise = torch.randn(batch, WIDTH, frames, generator=torch.Generator().manual_seed(seed))
     return noise @ torch.linalg.cholesky(covariance(frames)).T
+
+
+def continued(denoiser, start_BCS, conditions, **options):
+    """`start_BCS` gone on with for as long as the context."""
+    given, wanted = start_BCS.shape[-1], conditions.context_BCT.shape[-1]
+    latent_BCL = torch.nn.functional.pad(start_BCS, (0, wanted - given))
+    return fill(denoiser, latent_BCL, torch.arange(wanted) < given, conditions, **options)
 
 
 def generators(*seeds):
@@ -103,7 +110,7 @@ def test_kept_frames_come_back_exactly_and_what_they_replace_is_never_read(arm, 
     latent, kept = 1e-3 * torch.randn(3, 4, 12), torch.arange(12) < torch.tensor([[3], [6], [9]])
     hidden = torch.where(kept[:, None], latent, torch.nan)
 
-    def fill(given):
+    def edited(given):
         return inpaint(
             denoiser,
             given,
@@ -114,10 +121,10 @@ def test_kept_frames_come_back_exactly_and_what_they_replace_is_never_read(arm, 
             generators=generators(1, 2, 3),
         )
 
-    filled = fill(latent)
+    filled = edited(latent)
     assert torch.equal(filled.mT[kept], latent.mT[kept])
     assert (filled - latent).mT[~kept].abs().min() > 0
-    assert torch.equal(fill(hidden), filled)
+    assert torch.equal(edited(hidden), filled)
 
 
 @each_sampler
@@ -141,7 +148,7 @@ def test_the_same_item_in_another_batch_is_the_same(arm, sampler):
         chosen, given = list(rows), conditions(*rows)
         yield inpaint(denoiser, latent[chosen], kept[chosen], given, generators=generators(*rows), **options)
         yield loop(denoiser, given, period_frames=6, strength=0.5, generators=generators(*rows), **options)
-        yield continue_to(
+        yield continued(
             denoiser,
             latent[chosen, :, :3],
             given,
@@ -207,7 +214,7 @@ def test_outpainting_keeps_the_start_the_statistics_and_one_window_in_memory(giv
     denoiser, start = AutoregressiveDenoiser(), true_draw(2, 40)[..., :given]
     context = torch.linspace(-3, 3, 40).expand(2, WIDTH, 40)
     conditions = Conditioning(clap=None, context=True).conditions(context, torch.zeros(2, 6))
-    whole = continue_to(
+    whole = continued(
         denoiser,
         start + context[..., :given],
         conditions,
@@ -305,19 +312,18 @@ def test_inpainting_names_what_does_not_fit(changed, message):
 
 
 @pytest.mark.parametrize(
-    ("given", "window", "overlap", "message"),
+    ("window", "overlap", "message"),
     [
-        (9, 4, 2, "context has 8 frames, the start 9"),
-        (2, 9, 2, "a window 9"),
-        (2, 4, 4, "overlap by fewer, and by at least 1, got 4"),
-        (2, 4, 0, "got 0"),
+        (9, 2, "8 frames do not fill a window of 9"),
+        (4, 4, "overlap by fewer, and by at least 1, got 4"),
+        (4, 0, "got 0"),
     ],
 )
-def test_windows_that_cannot_cover_the_context_are_an_error(given, window, overlap, message):
+def test_windows_that_cannot_cover_the_context_are_an_error(window, overlap, message):
     with pytest.raises(ValueError, match=message):
-        continue_to(
+        continued(
             AutoregressiveDenoiser(),
-            torch.zeros(1, 4, given),
+            torch.zeros(1, 4, 2),
             unconditional(1, 8, width=4),
             window_frames=window,
             overlap_frames=overlap,

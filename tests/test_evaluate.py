@@ -28,7 +28,7 @@ from tasks.evaluate_clips import ClipRule, listed_clips, track_of
 from tasks.evaluate_material import Material
 from tasks.evaluate_scores import AS_THE_PAPER, Evaluation, Rules, evaluate
 from tasks.evaluate_sizes import fitted, real_against_real
-from tasks.exports import read_scores_parquet, read_table1_parquet
+from tasks.exports import TABLE1_SCHEMA, read_frame, read_scores_parquet
 from tasks.runtime import Runtime
 
 RATE_HZ = 48_000
@@ -317,7 +317,7 @@ def test_the_command_prints_the_table_and_writes_every_form_of_it(place: Path, t
     assert done.exit_code == 0, done.output
     assert "noise against stems" in done.stdout and "blank: CS_TA" in done.stdout and str(tmp_path) in done.stdout
     table = read_scores_parquet(tmp_path / "out" / "scores.parquet")
-    wide = read_table1_parquet(tmp_path / "out" / "table.parquet")
+    wide = read_frame(tmp_path / "out" / "table.parquet", TABLE1_SCHEMA)
     assert wide["fad_mean"].to_list() == [value(table, "noise", "fad")]
     assert pl.read_csv(tmp_path / "out" / "table.csv")["fad_mean"].to_list() == wide["fad_mean"].to_list()
     told = json.loads((tmp_path / "out" / "evaluation.json").read_text())

@@ -10,10 +10,11 @@ from metrics.protocol import Protocol
 from metrics.table import REAL_ROW, Score, ScoreTable
 from tasks.artifact import Artifact
 from tasks.exports import (
+    TABLE1_SCHEMA,
     flat_protocol,
     protocol_columns,
+    read_frame,
     read_scores_parquet,
-    read_table1_parquet,
     write_scores_parquet,
     write_table1_parquet,
 )
@@ -87,7 +88,7 @@ def test_equal_tables_give_equal_bytes_and_leave_nothing_else(tmp_path, table, p
 
 def test_table1_has_means_spreads_and_nulls_where_a_cell_is_absent(tmp_path, table, provenance):
     write_table1_parquet(tmp_path / "table1.parquet", table, provenance)
-    frame = read_table1_parquet(tmp_path / "table1.parquet")
+    frame = read_frame(tmp_path / "table1.parquet", TABLE1_SCHEMA)
     real, model = frame.to_dicts()
     assert (real["arm"], model["inputs"]) == ("real", "uncond")
     assert real["fad_mean"] == pytest.approx(0.15)
@@ -100,7 +101,7 @@ def test_table1_has_means_spreads_and_nulls_where_a_cell_is_absent(tmp_path, tab
 def test_one_batch_has_no_spread_rather_than_a_spread_of_zero(tmp_path, table, provenance):
     single = dataclasses.replace(table, scores=table.scores[:1])
     write_table1_parquet(tmp_path / "table1.parquet", single, provenance)
-    assert read_table1_parquet(tmp_path / "table1.parquet")["fad_std"].to_list() == [None]
+    assert read_frame(tmp_path / "table1.parquet", TABLE1_SCHEMA)["fad_std"].to_list() == [None]
 
 
 def test_a_file_of_another_schema_is_refused(tmp_path, table, provenance):
@@ -109,7 +110,7 @@ def test_a_file_of_another_schema_is_refused(tmp_path, table, provenance):
         read_scores_parquet(tmp_path / "table1.parquet")
     pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "other.parquet")
     with pytest.raises(ValueError, match="of some other program"):
-        read_table1_parquet(tmp_path / "other.parquet")
+        read_frame(tmp_path / "other.parquet", TABLE1_SCHEMA)
 
 
 def test_a_metric_without_a_column_is_refused_rather_than_left_out(tmp_path, table, provenance):

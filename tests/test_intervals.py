@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metrics.adherence import audio_prompt_adherence, kernel_contrast
+from metrics.adherence import audio_prompt_adherence
 from metrics.clap_score import clap_score, pair_cosines
 from metrics.comparison import paired_comparison
 from metrics.density_coverage import density_coverage, inside_pairs
@@ -69,7 +69,7 @@ def statistics(draw):
             "apa": (adherence_statistic(true_fit, wrong_fit, pool), lambda y: audio_prompt_adherence(true, wrong, y)),
             "contrast": (
                 kernel_contrast_statistic(true_kernel, wrong_kernel, pool),
-                lambda y: kernel_contrast(true, wrong, y),
+                lambda y: kernel_distance(wrong, y) - kernel_distance(true, y),
             ),
             "score": (mean_statistic(pair_cosines(pool, pool + 1)), lambda y: clap_score(y, y + 1)),
         }

@@ -83,6 +83,12 @@ def test_nearest_is_that_of_every_distance_in_any_blocks_and_far_from_the_origin
         assert np.array_equal(row, apart.argmin(axis=1))
 
 
+def test_of_copies_that_differ_in_the_last_digits_the_nearest_is_found(rng):
+    copies = rng.standard_normal(9) + 1e-12 * np.arange(4)[:, None]
+    items = np.concatenate([rng.standard_normal((30, 9)), copies])
+    assert nearest(copies, items)[1].tolist() == [30, 31, 32, 33]
+
+
 def test_an_item_cannot_be_trained_on_and_held_out(embed, rng):
     rows = embed(rng.standard_normal((5, 3)), "item")
     with pytest.raises(ValueError, match="training and held out"):

@@ -115,6 +115,11 @@ def test_the_limiter_lowers_a_gain_that_moves_slowly_instead_of_cutting_peaks():
     assert np.abs(np.diff(gain)).max() < 0.02 * gain.max()
 
 
+def test_a_sine_a_little_too_loud_keeps_its_shape():
+    sine = np.sin(2 * np.pi * 997 * np.arange(RATE_HZ) / RATE_HZ).astype(np.float32)  # -3.01 LUFS at full scale
+    np.testing.assert_allclose(at_loudness(sine, rate_hz=RATE_HZ, lufs=-2.6), sine, atol=1e-3)
+
+
 def test_a_context_weighed_once_gives_the_same_mix(noise):
     context, stem = noise(0.2), noise(0.05)
     prepared = weigh(context, rate_hz=RATE_HZ)

@@ -4,41 +4,19 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from micro_codecs import MONO, woken
 
 from models.codec import LatentClip
 from models.codec_consistency import SIGMA_MIN
-from models.music2latent import PRESETS, TINY, Music2Latent, Music2LatentRecipe
+from models.codecs import untrained
+from models.music2latent import PRESETS, TINY, Music2Latent
 
-MICRO = Music2LatentRecipe(
-    channels=(4, 4, 8, 8, 8),
-    attends=(False, False, False, False, True),
-    depths=(1, 1, 1, 1, 1),
-    strides=((4, 1), (4, 2), (2, 2), (2, 2)),
-    inner_width=16,
-    inner_layers=1,
-    condition_width=8,
-    steps=4,
-    batch=2,
-    learning_rate=1e-3,
-)
 Seeds = Callable[..., list[torch.Generator]]
-
-
-@pytest.fixture
-def seeds() -> Seeds:
-    return lambda *numbers: [torch.Generator().manual_seed(number) for number in numbers]
 
 
 @pytest.fixture(scope="module")
 def codec() -> Music2Latent:
-    """A codec whose zero-initialised weights are woken, so that every path carries something."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        codec = Music2Latent(MICRO).eval().requires_grad_(False)
-        for parameter in codec.parameters():
-            if not parameter.any():
-                parameter.normal_(std=0.2)
-    return codec
+    return woken(untrained(MONO, seed=0))
 
 
 @pytest.mark.parametrize(("size", "millions"), [("tiny", 0.675), ("small", 14.7), ("base", 58.2)])

@@ -4,42 +4,20 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from micro_codecs import STEREO, woken
 
 from models.codec import LatentClip, seeded_noise
 from models.codec_consistency import PROMPT_TIME, SIGMA_MAX, SIGMA_MIN, renoised, scalings, sigma_of
+from models.codecs import untrained
 from models.consistency_codec import joined
-from models.music2latent2 import PRESETS, TINY, Music2Latent2, Music2Latent2Recipe
+from models.music2latent2 import PRESETS, TINY, Music2Latent2
 
-MICRO = Music2Latent2Recipe(
-    channels=(4, 8, 16, 16),
-    depths=(1, 1, 1, 1),
-    strides=((8, 4), (4, 1), (4, 2)),
-    layers=1,
-    heads=2,
-    registers=2,
-    condition_width=8,
-    steps=4,
-    batch=2,
-    learning_rate=1e-3,
-)
 Seeds = Callable[..., list[torch.Generator]]
-
-
-@pytest.fixture
-def seeds() -> Seeds:
-    return lambda *numbers: [torch.Generator().manual_seed(number) for number in numbers]
 
 
 @pytest.fixture(scope="module")
 def codec() -> Music2Latent2:
-    """A codec whose zero-initialised weights are woken, so that every path carries something."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        codec = Music2Latent2(MICRO).eval().requires_grad_(False)
-        for parameter in codec.parameters():
-            if not parameter.any():
-                parameter.normal_(std=0.2)
-    return codec
+    return woken(untrained(STEREO, seed=0))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +53,7 @@ def test_consistency_map_is_the_identity_at_sigma_min(codec: Music2Latent2, audi
 
 
 def test_an_untrained_decoder_is_the_skip_alone(audio: torch.Tensor) -> None:
-    fresh = Music2Latent2(MICRO)
+    fresh = Music2Latent2(STEREO)
     chunks = fresh.chunks(audio[:1, :, :65_536], padded=True)
     sigma = torch.tensor([[0.4, 7.0]])
     denoised = fresh.denoise(chunks, sigma, fresh.features(fresh.latents(chunks)))

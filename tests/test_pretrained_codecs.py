@@ -31,11 +31,6 @@ from tasks.whole_files import file_sha256
 Seeds = Callable[..., list[torch.Generator]]
 
 
-@pytest.fixture
-def seeds() -> Seeds:
-    return lambda *numbers: [torch.Generator().manual_seed(number) for number in numbers]
-
-
 def imported(name: str) -> ModuleType:
     with process_unchanged():
         return pytest.importorskip(name)

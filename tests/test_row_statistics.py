@@ -20,6 +20,7 @@ from tasks.artifact import Artifact
 from tasks.clap import SPEC
 from tasks.columns import CONTEXT_IGNORED
 from tasks.embeddings import Row, merge_parts, part_path, write_part
+from tasks.exports import read_frame
 from tasks.judge import ScoreRow, load_scores
 from tasks.judged_row import JudgedRow
 from tasks.levels import LEVELS, Level
@@ -28,9 +29,9 @@ from tasks.reference_state import MeasureReferences
 from tasks.row_statistics import Bounds, MeasureRow, gates, load_statistics
 from tasks.runtime import Runtime
 from tasks.sureness import (
+    COMPARISONS_SCHEMA,
+    STATISTICS_SCHEMA,
     Sureness,
-    read_comparisons_parquet,
-    read_statistics_parquet,
     write_comparisons_parquet,
     write_statistics_parquet,
 )
@@ -246,6 +247,9 @@ def test_the_level_of_a_full_scale_sine_is_the_standards():
     sine_N = np.sin(2 * np.pi * 997 * np.arange(10 * 48_000) / 48_000).astype(np.float32)
     level = Level.of(np.stack([sine_N, sine_N]))
     assert level.peak == pytest.approx(1, abs=1e-3) and level.lufs == pytest.approx(-3.01, abs=0.06)
+    one_sided = Level.of(np.stack([0 * sine_N, sine_N]))
+    assert one_sided.peak == level.peak
+    assert one_sided.lufs == pytest.approx(level.lufs - 6.02, abs=0.01)  # the mean of both sides is heard
     assert Level.of(np.zeros((2, 48_000), np.float32)).silent
 
 
@@ -291,13 +295,13 @@ def test_the_files_are_typed_and_blank_where_nothing_is_known(made, measure, tmp
         name="t", scale="laptop", corpus="c", corpus_digest="cd", codecs={}, seed=0, code_version="abc1234"
     )
     write_statistics_parquet(tmp_path / "statistics.parquet", sure, table, told)
-    frame = read_statistics_parquet(tmp_path / "statistics.parquet")
+    frame = read_frame(tmp_path / "statistics.parquet", STATISTICS_SCHEMA)
     assert frame.columns == ["arm", "inputs", "metric", "value", "low", "high", "level", "tracks", "note"]
     fad = frame.filter(pl.col("metric") == "fad")
     assert fad["low"].is_null().to_list() == [False, True] and fad["tracks"].to_list() == [TRACKS, 2]
     assert fad["level"].to_list() == [0.95, 0.95]
     write_comparisons_parquet(tmp_path / "comparisons.parquet", sure, table, told)
-    empty = read_comparisons_parquet(tmp_path / "comparisons.parquet")
+    empty = read_frame(tmp_path / "comparisons.parquet", COMPARISONS_SCHEMA)
     assert empty.is_empty() and empty.schema["p_value"] == pl.Float64
     with pytest.raises(ValueError, match=r"stemwright\.comparisons/1"):
-        read_statistics_parquet(tmp_path / "comparisons.parquet")
+        read_frame(tmp_path / "comparisons.parquet", STATISTICS_SCHEMA)

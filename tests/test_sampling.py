@@ -22,6 +22,7 @@ from models.sampling import (
     pseudo_stereo,
     run_sampler,
     sample_latents,
+    variation_levels,
     vary,
 )
 from models.unet import UNetRecipe
@@ -152,6 +153,14 @@ def test_a_generator_short_is_an_error(make_denoiser, conditions):
         sample_latents(
             make_denoiser(), conditions, sampler=HeunSampler(), guidance=GUIDANCE, generators=generators(1, 2)
         )
+
+
+@pytest.mark.parametrize("steps", [10, 20, 30])
+def test_a_variation_begins_at_the_step_that_its_strength_names(steps):
+    sampler = HeunSampler(steps=steps)
+    for tenths in range(11):
+        skipped = (10 - tenths) * steps // 10
+        assert variation_levels(sampler, tenths / 10) == (sampler.levels[skipped:] if tenths else ())
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: type(sampler).__name__)

@@ -16,10 +16,14 @@ from metrics.kernel import kernel_distance, kernel_distance_subsets
 from metrics.protocol import PROFILES
 from metrics.reference_state import kept_state, reference_state
 from metrics.score import CandidateSet, ReferenceSet, largest_neighbourhood, score_row
-from metrics.table import METRICS, NOISE_ROW, RANDOM_ROW, REAL_ROW, Cell, Score, ScoreTable
+from metrics.table import NOISE_ROW, RANDOM_ROW, REAL_ROW, Cell, Score, ScoreTable
 
 SPACE = Space(name="test", width=6, normalised=False, weights_sha256="")
 REFERENCES, BATCHES, BATCH_SIZE = 30, 2, 12
+METRICS = {
+    *("kd", "fad", "coverage_k2", "density_k2", "coverage_k5", "density_k5"),
+    *("apa", "apa_kd_contrast", "cs_aa", "cs_ta"),
+}
 
 
 @pytest.fixture
@@ -84,12 +88,14 @@ def test_a_row_holds_every_metric_of_every_batch(scored, candidates):
 def test_each_batch_is_judged_by_the_plain_functions_on_its_own_rows(scored, candidates, reference):
     found = {score.metric: score.value for score in scored(candidates) if score.batch == 1}
     stems, mixtures = candidates.stems.rows(12, 24), candidates.mixtures.rows(12, 24)
+    to_mispaired, to_true = (kernel_distance(rows, mixtures) for rows in (reference.mispaired, reference.mixtures))
     expected = {
         "kd": kernel_distance(reference.stems, stems),
         "fad": frechet_distance(reference.stems, stems),
         "density_k5": density_coverage(reference.stems, stems, 5).density,
         "coverage_k2": density_coverage(reference.stems, stems, 2).coverage,
         "apa": audio_prompt_adherence(reference.mixtures, reference.mispaired, mixtures),
+        "apa_kd_contrast": to_mispaired - to_true,
         "cs_aa": clap_score(stems, candidates.target_audio.rows(12, 24)),
         "cs_ta": clap_score(stems, candidates.target_text.rows(12, 24)),
     }
@@ -100,7 +106,7 @@ def test_each_batch_is_judged_by_the_plain_functions_on_its_own_rows(scored, can
 def test_what_a_row_has_no_sets_for_is_absent(scored, candidates):
     no_context = dataclasses.replace(candidates, mixtures=None, target_text=None)
     metrics = {score.metric for score in scored(no_context)}
-    assert metrics == set(METRICS) - {"apa", "apa_kd_contrast", "cs_ta"}
+    assert metrics == METRICS - {"apa", "apa_kd_contrast", "cs_ta"}
     only_mixtures = CandidateSet(stems=None, mixtures=candidates.mixtures, target_audio=None, target_text=None)
     assert {score.metric for score in scored(only_mixtures)} == {"apa", "apa_kd_contrast"}
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.tracking import DataRun, open_tracking, publish_data
+from tasks.tracked_rows import DataRun, publish_data
+from tasks.tracking import open_tracking
 
 ROOT = Path(__file__).parent.parent
 OWNER = "postgres" if os.geteuid() == 0 else None  # Postgres refuses to run as root

@@ -40,11 +40,6 @@ def codec(state: dict[str, torch.Tensor]) -> SpectralCodec:
     return SpectralCodec(STEREO, state)
 
 
-@pytest.fixture
-def seeds() -> Seeds:
-    return lambda *numbers: [torch.Generator().manual_seed(number) for number in numbers]
-
-
 @pytest.mark.parametrize("samples", [2048, 32_767, 32_768, 131_072])
 def test_round_trip_returns_exactly_the_samples_it_was_given(codec: SpectralCodec, seeds: Seeds, samples: int) -> None:
     clip = codec.encode(plucks(3, seconds_samples=samples)[None])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from two_trainers import DIT, TRAINING, bridge, denoiser, latents
 
 from models.batch import StyleSource
 from models.consistency import ConsistencyObjective
+from models.denoiser_telemetry import watched_windows
 from models.denoiser_training import train_denoiser
 from models.rounding import LEVELS
 from models.telemetry import FIXED_SIGMAS, LossByNoiseLevel, Pace, heldout_errors, relative_distance
@@ -70,6 +73,12 @@ def test_heldout_windows_are_told_of_and_change_no_weight():
     assert {f"heldout/sigma_{sigma:g}" for sigma in FIXED_SIGMAS} <= heard[0].keys()
     assert heard[0]["heldout/sigma_2"] != heard[-1]["heldout/sigma_2"]
     assert all(torch.equal(watched[name], weight) for name, weight in unwatched.items())
+
+
+def test_heldout_windows_are_told_in_the_units_of_the_training_set():
+    trained, held = latents(), replace(latents(), mean_C=np.full(4, 3.0, np.float32), std_C=np.full(4, 9.0, np.float32))
+    told = [watched_windows(data, trained, StyleSource.TARGET_WINDOW, count=2).target_BCT for data in (held, trained)]
+    assert torch.equal(*told)
 
 
 def test_a_consistency_training_tells_the_share_of_rounding_in_both_arithmetics_and_changes_no_weight():

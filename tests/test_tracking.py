@@ -10,7 +10,8 @@ from metrics.embeddings import Space
 from metrics.protocol import Protocol
 from metrics.table import Score, ScoreTable
 from tasks.report import TABLE_VIEW, Published
-from tasks.tracking import DataRun, EvaluationRun, open_tracking, publish_data, publish_evaluations, view_page
+from tasks.tracked_rows import DataRun, EvaluationRun, publish_data, publish_evaluations, view_page
+from tasks.tracking import open_tracking
 from tasks.tracking_outage import training_log
 
 

@@ -64,7 +64,6 @@ def test_a_bridges_step_is_three_times_its_matrices():
 
 
 def test_the_peak_of_an_unknown_device_is_measured(monkeypatch):
-    monkeypatch.setattr("models.training_cost.PRODUCT_WIDTH", 64)
     assert measured_flop_per_s(torch.device("cpu"), torch.float32, width=64) > 1e6
     monkeypatch.setattr("models.training_cost.measured_flop_per_s", lambda device, dtype: 7.0)
     assert peak_flop_per_s(torch.device("cpu"), torch.bfloat16) == 7.0

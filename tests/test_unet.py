@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models import unet
-from models.unet import Resample, UNet, UNetRecipe, resampled
+from models.unet import Resample, ResidualBlock, UNet, UNetRecipe, resampled
 
 SMALL = UNetRecipe(base=16, multipliers=(1, 2, 2), blocks=1, attention_levels=(2, 3), embedding=16)
 build = partial(UNet, in_channels=8, out_channels=4, clap_width=6)
@@ -47,6 +47,13 @@ def test_paper_preset_has_about_424_million_parameters():
 
 def test_untrained_unet_is_the_zero_map():
     assert build(SMALL)(*inputs(8)).abs().max() == 0
+
+
+@pytest.mark.parametrize(("attention", "share"), [(False, 0.5**0.5), (True, 0.5)])
+def test_an_untrained_block_is_its_input_over_the_root_of_two_for_each_sum(attention, share):
+    hidden_BCT, told_BM = torch.randn(2, 16, 8), torch.randn(2, 16)
+    block = ResidualBlock(16, 16, 16, attention=attention)
+    torch.testing.assert_close(block(hidden_BCT, told_BM), share * hidden_BCT)
 
 
 @pytest.mark.parametrize("frames", [4, 12, 32, 120])

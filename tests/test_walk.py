@@ -6,6 +6,7 @@ from tasks.digests import FileDigests
 from tasks.walk import list_corpus_folder, walk_corpus
 
 AWKWARD = [
+    "~ beside the songs, sorted behind them.wav",
     "song & more/it's (a) test.wav",
     "song & more/PAD + BASS.wav",
     "Åse – Étude №5/クラリネット.flac",

@@ -43,14 +43,6 @@ RULE = PairRule(window_samples=CHUNK_SAMPLES)
 MIXING = Mixing(preset="L0", window_s=0.5, level_each_window=False)
 
 
-@pytest.fixture(scope="module")
-def workers():
-    """The address of two Dask workers in this process."""
-    with LocalCluster(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
-        yield cluster.scheduler_address
-        client_at(cluster.scheduler_address).close()
-
-
 @pytest.fixture
 def runtime(tmp_path, workers):
     return Runtime(workspace=str(tmp_path), dask_scheduler=workers, progress=False, torch_threads=1)

@@ -1,27 +1,17 @@
 """What each of two training processes does: a module of its own, because spawned processes must import it."""
 
+from dataclasses import replace
 from itertools import cycle
 
 import torch
+from micro_codecs import STEREO
 from safetensors.torch import save_file
 from torch import distributed
 
 from models.codec_training import fit_codec
 from models.codecs import untrained
-from models.music2latent2 import Music2Latent2Recipe
 
-MICRO = Music2Latent2Recipe(
-    channels=(4, 8, 16, 16),
-    depths=(1, 1, 1, 1),
-    strides=((8, 4), (4, 1), (4, 2)),
-    layers=1,
-    heads=2,
-    registers=2,
-    condition_width=8,
-    steps=2,
-    batch=1,
-    learning_rate=1e-2,
-)
+MICRO = replace(STEREO, steps=2, batch=1, learning_rate=1e-2)
 SEED = 3
 
 
