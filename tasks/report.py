@@ -248,14 +248,15 @@ class Published(NamedTuple):
     def places(self, mlflow_uri: str) -> list[str]:
         """The closing lines of a run."""
         view = self.folder.parent / TABLE_VIEW
-        interface = mlflow_uri.rstrip("/") if mlflow_uri.startswith("http") else MLFLOW_UI
+        served = mlflow_uri.startswith("http")
+        interface = mlflow_uri.rstrip("/") if served else MLFLOW_UI
         return [
             f"report   {self.folder / PAGE}",
             f"scores   {self.folder / SCORES}",
             f"how sure {self.folder / STATISTICS}, {COMPARISONS}",
             f"table 1  {self.folder / TABLE1}, .csv, .md, .tex",
             f"all runs {self.folder.parent / DATASET}",
-            f"compare  .venv/bin/mlflow ui --backend-store-uri {mlflow_uri}",
+            f"compare  {interface if served else f'.venv/bin/mlflow ui --backend-store-uri {mlflow_uri}'}",
             *([f"there    {interface}/{view.read_text(encoding='utf-8')}"] if view.exists() else []),
         ]
 

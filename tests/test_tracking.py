@@ -140,3 +140,11 @@ def test_the_last_lines_of_a_run_lead_to_that_list_once_there_is_one(tmp_path):
     page = "#/experiments/3/runs?viewStateShareKey=table"
     assert published.places("sqlite:///mlflow.db")[-1] == f"there    http://127.0.0.1:5000/{page}"
     assert published.places("http://team:8000/")[-1] == f"there    http://team:8000/{page}"
+
+
+def test_the_closing_lines_open_a_database_by_a_command_and_a_server_by_its_address(tmp_path):
+    published = Published(tmp_path / "tiny")
+    assert "mlflow ui --backend-store-uri sqlite:///mlflow.db" in published.places("sqlite:///mlflow.db")[-1]
+    assert published.places("http://mlflow.lab:5000/")[-1] == "compare  http://mlflow.lab:5000"
+    (tmp_path / TABLE_VIEW).write_text("#/runs")
+    assert published.places("http://mlflow.lab:5000/")[-1] == "there    http://mlflow.lab:5000/#/runs"
