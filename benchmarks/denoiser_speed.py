@@ -166,7 +166,9 @@ def bare_loop(recipe: DiTRecipe, training: TrainingRecipe, data: LatentSet) -> C
         optimizer, generator = adamw(denoiser, training), torch.Generator().manual_seed(0)
         raw = partial(denoiser.raw, conditions=batch.conditions)
         for _ in range(training.steps):
-            denoiser.objective.loss(raw, batch.target_BCT, generator=generator, progress=0.0).backward()
+            t_B = denoiser.objective.draw_t(len(batch.target_BCT), generator)
+            noise_BCT = torch.randn(batch.target_BCT.shape, generator=generator)
+            denoiser.objective.losses(raw, batch.target_BCT, t_B, noise_BCT, progress=0.0).mean().backward()
             optimizer.step()
             optimizer.zero_grad()
 

@@ -60,7 +60,10 @@ app.command()(server_commands.serve)
 
 
 @app.callback()
-def _ends_soon() -> None:
+def _process() -> None:
+    # Threads that wait for each other must not do so by spinning: whatever else runs, and workers do, is held up, and a
+    # training beside it takes five times as long. Alone it would be 3 to 6 % faster. Read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Python searches all there is for garbage before a process ends: up to a second of work once torch and Prefect are
     # in, which Ctrl-C should not wait for. What else is to be done at the end is done before it.
     atexit.register(gc.freeze)

@@ -49,6 +49,13 @@ def evaluate(
     clips_per_file: Annotated[
         int, typer.Option(min=1, help="Clips that are judged of a long file, one after the other from its start.")
     ] = 1,
+    secondary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FOLDER",
+            help="One more FAD, in the space of vggish, pann or encodec, whose checkpoint lies in FOLDER; repeatable.",
+        ),
+    ] = None,
     out: Annotated[str, typer.Option(help="Folder for the tables and the protocol.")] = "evaluation",
     seed: Annotated[
         int, typer.Option(min=0, help="Draws candidates into batches, and references where there are too many.")
@@ -73,7 +80,13 @@ def evaluate(
         prompts=_path(prompts),
         space=space,
     )
-    rules = Rules(profile=profile, batches=batches, clips_per_file=clips_per_file, seed=seed)
+    rules = Rules(
+        profile=profile,
+        batches=batches,
+        clips_per_file=clips_per_file,
+        seed=seed,
+        secondary=_checkpoints(secondary or []),
+    )
     for line in evaluation_lines(request, material, rules, Path(out)):
         print(line)
     return 0
@@ -81,3 +94,14 @@ def evaluate(
 
 def _path(given: str | None) -> Path | None:
     return Path(given) if given else None
+
+
+def _checkpoints(given: list[str]) -> dict[str, Path]:
+    """The folders of `NAME=FOLDER`, by name."""
+    folders: dict[str, Path] = {}
+    for text in given:
+        name, _, folder = text.partition("=")
+        if not name or not folder or name in folders:
+            raise ValueError(f"--secondary {text}; give NAME=FOLDER, such as vggish=checkpoints, and each name once")
+        folders[name] = Path(folder)
+    return folders

@@ -27,7 +27,7 @@ def frechet_distance(reference: GaussianLike, candidate: GaussianLike) -> float:
     With roots S = LᵀL the last trace is the nuclear norm of L1 L2ᵀ: real and non-negative, with no matrix square
     root and no regularisation. Covariances have ddof 1. Source: Kilgour et al. 2019; metrics.md A3, E.
     """
-    a, b = _as_gaussian(reference, "reference"), _as_gaussian(candidate, "candidate")
+    a, b = as_gaussian(reference, "reference"), as_gaussian(candidate, "candidate")
     require_one_space(a, b)
     shift_D = a.mean_D - b.mean_D
     distance = shift_D @ shift_D + a.trace + b.trace - 2.0 * _overlap(a, b)
@@ -162,5 +162,6 @@ def _blocks(vectors_ND: Floats) -> Iterator[Floats]:
         yield vectors_ND[start : start + BLOCK_ROWS]
 
 
-def _as_gaussian(vectors: GaussianLike, what: str) -> Gaussian:
+def as_gaussian(vectors: GaussianLike, what: str) -> Gaussian:
+    """The Gaussian of a set, or the one that is given; `what` names the set in errors."""
     return vectors if isinstance(vectors, Gaussian) else gaussian(vectors, what)

@@ -17,11 +17,6 @@ class NormalisedFit(NamedTuple):
     interval: Interval
     beyond: str
 
-    @property
-    def rankable(self) -> bool:
-        """Whether the fit may be ranked among others."""
-        return not self.beyond
-
 
 def normalised_fit(candidate: Estimate, *, true: Estimate, random: Estimate, level: float = 0.95) -> NormalisedFit:
     """The fit between two bounds; an error where these lie no further apart than their noise.

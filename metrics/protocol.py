@@ -102,6 +102,7 @@ PROFILES: Mapping[str, Protocol] = MappingProxyType(
                 "neighbours",  # 2, the code's default; 5 is Naeem's and is shown beside it
                 "kernel_subsets",  # the full statistic has the same expectation as the code's 100 subsets
                 "windows_per_track",
+                "window_s",  # 10, as the clips are; the code of the time cuts 5
                 "mix",
                 "mixture_window_s",
                 "mixture_windows",

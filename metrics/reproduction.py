@@ -13,7 +13,7 @@ Row: TypeAlias = tuple[str, str]
 
 
 class Ordering(NamedTuple):
-    """Two arms under one metric and conditioning: what the paper and ours put second, less what they put first.
+    """Two arms under one metric and conditioning: ours of what the paper puts second, less ours of what it puts first.
 
     The paper puts `lower` below `higher`. `beyond` says that ours has them the other way round and that the
     intervals of the two scores do not touch: chance is then no excuse.
@@ -23,7 +23,6 @@ class Ordering(NamedTuple):
     inputs: str
     lower: str
     higher: str
-    paper_gap: float
     our_gap: float
     beyond: bool
 
@@ -79,7 +78,7 @@ def reproduction_score(
             missing += 1
         else:
             beyond = high.high < low.low
-            orderings.append(Ordering(metric, inputs, lower, higher, abs(gap), high.value - low.value, beyond=beyond))
+            orderings.append(Ordering(metric, inputs, lower, higher, high.value - low.value, beyond=beyond))
     if not orderings:
         raise ValueError(
             f"nothing to compare: of the paper's pairs of {', '.join(arms)}, {ties} are ties and {missing} have no"

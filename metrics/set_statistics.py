@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metrics.density_coverage import inside_pairs
 from metrics.embeddings import EmbeddingSet, Vectors, checked, require_one_space
-from metrics.frechet import Gaussian, GaussianLike, frechet_distance, gaussian
+from metrics.frechet import GaussianLike, as_gaussian, frechet_distance, gaussian
 from metrics.kernel import KernelLike, KernelSet, kernel_set
 from metrics.neighbourhoods import Neighbourhoods, NeighbourhoodsLike, neighbourhoods
 
@@ -40,7 +40,7 @@ class SetStatistic:
 
 def frechet_statistic(reference: GaussianLike, pool: Vectors) -> SetStatistic:
     """FAD of the chosen rows."""
-    fitted = _as_gaussian(reference, "reference")
+    fitted = as_gaussian(reference, "reference")
     rows = checked(pool, what="pool of the Fréchet distance", at_least=2)
     require_one_space(fitted, rows)
     return SetStatistic(lambda chosen_R: frechet_distance(fitted, rows.vectors_ND[chosen_R]), len(pool))
@@ -51,7 +51,7 @@ def adherence_statistic(reference: GaussianLike, mispaired: GaussianLike, pool: 
 
     A clipped value that saturates does not move when tracks are left out, and its interval would be empty.
     """
-    true, wrong = _as_gaussian(reference, "reference mixtures"), _as_gaussian(mispaired, "mispaired references")
+    true, wrong = as_gaussian(reference, "reference mixtures"), as_gaussian(mispaired, "mispaired references")
     separation = frechet_distance(true, wrong)
     if separation <= 0:
         raise ValueError(f"true and mispaired references are {separation} apart; mispair with other tracks' stems")
@@ -165,7 +165,3 @@ def unbiased_statistic(
 
 def _kernel_less_one(t: NDArray[np.float64]) -> NDArray[np.float64]:
     return t * (3.0 + t * (3.0 + t))  # (t + 1)³ − 1, as in metrics.kernel
-
-
-def _as_gaussian(vectors: GaussianLike, what: str) -> Gaussian:
-    return vectors if isinstance(vectors, Gaussian) else gaussian(vectors, what)

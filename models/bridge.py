@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from models.batch import require_finite
 from models.data_parallel import ForwardPass, averaged_over_processes, own_rows
+from models.dit import modulated_norm
 from models.edm import EdmObjective, per_item, precondition
 from models.noise_embedding import noise_embedding
 from models.sampling import HeunSampler, noise_of, run_sampler
@@ -88,7 +89,7 @@ class Bridge(nn.Module):
         for block in self.blocks:
             hidden_BD = block(hidden_BD, told_BM)
         shift, scale = self.final_modulation(told_BM).chunk(2, dim=1)
-        return self.leave(_modulated(hidden_BD, shift, scale)).float()
+        return self.leave(modulated_norm(hidden_BD, shift, scale)).float()
 
     @torch.no_grad()
     def sample(
@@ -144,7 +145,7 @@ class DenseBlock(nn.Module):
 
     def forward(self, hidden_BD: Tensor, told_BM: Tensor) -> Tensor:
         shift, scale, gate = self.modulation(told_BM).chunk(3, dim=1)
-        inner = functional.silu(self.first(_modulated(hidden_BD, shift, scale)))
+        inner = functional.silu(self.first(modulated_norm(hidden_BD, shift, scale)))
         return torch.addcmul(hidden_BD, gate, self.second(inner))
 
 
@@ -263,10 +264,6 @@ def _spread(vectors_ND: Tensor) -> Tensor:
     """Standard deviation per dimension, kept above a thousandth of the mean one: a constant dimension has none."""
     std = vectors_ND.std(0, correction=0)
     return std.clamp(min=1e-6).maximum(1e-3 * std.mean())
-
-
-def _modulated(hidden_BD: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return torch.addcmul(shift, functional.layer_norm(hidden_BD, hidden_BD.shape[-1:]), 1 + scale)
 
 
 def _zero(layer: nn.Linear) -> None:

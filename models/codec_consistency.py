@@ -1,29 +1,28 @@
-"""Consistency models over spectrogram chunks: noise levels, scalings, schedule, loss (codecs.md A.0, A.1, E.2).
+"""Consistency models over spectrogram chunks: noise levels, schedule, loss (codecs.md A.0, A.1, E.2).
 
 Everything is Music2Latent's, read in its code, but for the noise level of each chunk: CoDiCodec's, and needed where two
-chunks of unequal noise are decoded together. Log-normal levels as a choice are ours.
+chunks of unequal noise are decoded together. What latents need as well stands in `models.consistency`. Log-normal
+levels as a choice are ours.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from models.consistency import GRID_CELLS, ConsistencyObjective, NoiseDraw
+
 # Shapes: B batch, G chunks seen together, P real and imaginary parts per channel, K frequency bins, F frames,
 # X any axes, D embedding width.
 
-SIGMA_DATA = 0.5  # std of the power-law spectrograms
-SIGMA_MIN = 0.002
-SIGMA_MAX = 80.0
-RHO = 7.0
+LEVELS = ConsistencyObjective()  # its noise levels and scalings: power-law spectrograms have a std of 0.5 too
+SIGMA_MIN, SIGMA_MAX = LEVELS.sigma_min, LEVELS.sigma_max
 PROMPT_TIME = 0.4  # CoDiCodec's noise on the previous chunk, sigma 0.965; Music2Latent2's own is not known
-TIME_BINS = 10_000  # Music2Latent's training draws times from as many bins
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """(noisy_BGPKF, sigma_BG) -> denoised_BGPKF."""
@@ -46,39 +45,10 @@ class ConsistencySchedule:
 
     final_exponent: float
     noise_levels: NoiseLevels = NoiseLevels.TIME_GRID
-    log_sigma_mean: float = -1.1
-    log_sigma_std: float = 2.0
 
     def step(self, progress: float) -> float:
         """Distance in time between student and teacher at this share (0 to 1) of the run."""
-        return float(0.1 ** (1 + (self.final_exponent - 1) * progress))
-
-
-class Scalings(NamedTuple):
-    """Coefficients of f(x, s) = skip x + out F(into x, s), which is x at sigma_min."""
-
-    skip: Tensor
-    out: Tensor
-    into: Tensor
-
-
-def scalings(sigma_X: Tensor) -> Scalings:
-    """The boundary-respecting scalings of each noise level; consistency models, Song et al. 2023, appendix C."""
-    above = sigma_X - SIGMA_MIN
-    root = (sigma_X**2 + SIGMA_DATA**2).sqrt()
-    return Scalings(SIGMA_DATA**2 / (above**2 + SIGMA_DATA**2), SIGMA_DATA * above / root, 1 / root)
-
-
-def sigma_of(time_X: Tensor) -> Tensor:
-    """Noise levels of times in [0, 1]: Karras et al. 2022, equation 5, as a continuous map."""
-    low, high = SIGMA_MIN ** (1 / RHO), SIGMA_MAX ** (1 / RHO)
-    return (low + time_X * (high - low)) ** RHO
-
-
-def time_of(sigma_X: Tensor) -> Tensor:
-    """The times whose noise levels these are: the inverse of `sigma_of`."""
-    low, high = SIGMA_MIN ** (1 / RHO), SIGMA_MAX ** (1 / RHO)
-    return (sigma_X ** (1 / RHO) - low) / (high - low)
+        return replace(LEVELS, last_exponent=self.final_exponent).step(progress)
 
 
 def renoised(clean: Tensor, sigma: float, noise: Tensor) -> Tensor:
@@ -91,28 +61,22 @@ def draw_times(shape: tuple[int, ...], schedule: ConsistencySchedule, generator:
     count = math.prod(shape)
     match schedule.noise_levels:
         case NoiseLevels.TIME_GRID:
-            times = _from_time_grid(count, schedule, generator)
+            times = _from_time_grid(count, generator)
         case NoiseLevels.LOGNORMAL:
-            times = _lognormal(count, schedule, generator)
+            times = replace(LEVELS, draw=NoiseDraw.LOG_NORMAL).draw_t(count, generator)
     return times.reshape(shape)
 
 
-def _from_time_grid(count: int, schedule: ConsistencySchedule, generator: torch.Generator) -> Tensor:
+def _from_time_grid(count: int, generator: torch.Generator) -> Tensor:
     """Uniform bins of time weighted by a Gaussian over ln sigma, jittered inside each bin.
 
-    The weight has no Jacobian, so ln sigma is not Gaussian: its median is ln 0.58 (codecs.md A.1).
+    The weight has no Jacobian, so ln sigma is not Gaussian: its median is ln 0.58 (codecs.md A.1). The distribution is
+    that of `ConsistencyObjective.draw_t`, the numbers drawn from one generator are others.
     """
-    centres = (torch.arange(TIME_BINS, device=generator.device) + 0.5) / TIME_BINS
-    deviation = (sigma_of(centres).log() - schedule.log_sigma_mean) / schedule.log_sigma_std
+    centres = (torch.arange(GRID_CELLS, device=generator.device) + 0.5) / GRID_CELLS
+    deviation = (LEVELS.sigma(centres).log() - LEVELS.p_mean) / LEVELS.p_std
     bins = torch.multinomial((-0.5 * deviation**2).exp(), count, replacement=True, generator=generator)
-    return (bins + torch.rand(count, generator=generator, device=generator.device)) / TIME_BINS
-
-
-def _lognormal(count: int, schedule: ConsistencySchedule, generator: torch.Generator) -> Tensor:
-    """Times of noise levels whose logarithm is Gaussian; what lies beyond the ends is moved onto them."""
-    normal = torch.randn(count, generator=generator, device=generator.device)
-    sigma = (schedule.log_sigma_mean + schedule.log_sigma_std * normal).exp()
-    return time_of(sigma.clamp(SIGMA_MIN, SIGMA_MAX)).clamp(0, 1)
+    return (bins + torch.rand(count, generator=generator, device=generator.device)) / GRID_CELLS
 
 
 def consistency_loss(
@@ -131,7 +95,7 @@ def consistency_loss(
     device = clean_BGPKF.device
     high_BG = draw_times(tuple(clean_BGPKF.shape[:2]), schedule, generator)
     low_BG = (high_BG - schedule.step(progress)).clamp(min=0)
-    sigma_high_BG, sigma_low_BG = sigma_of(high_BG).to(device), sigma_of(low_BG).to(device)
+    sigma_high_BG, sigma_low_BG = LEVELS.sigma(high_BG).to(device), LEVELS.sigma(low_BG).to(device)
     noise = torch.randn(clean_BGPKF.shape, generator=generator, device=generator.device).to(device)
     with torch.no_grad():
         teacher = denoise(clean_BGPKF + _wide(sigma_low_BG) * noise, sigma_low_BG)
@@ -153,7 +117,7 @@ def _wide(value_BG: Tensor) -> Tensor:
 
 def preconditioned(network: Denoise, noisy_BGPKF: Tensor, sigma_BG: Tensor) -> Tensor:
     """f(x, s) of a raw network, in float32 around whatever the network runs in: exactly x where s is sigma_min."""
-    skip, out, into = (_wide(value) for value in scalings(sigma_BG))
+    skip, out, into, _ = (_wide(value) for value in LEVELS.scales(sigma_BG))
     return skip * noisy_BGPKF + out * network(into * noisy_BGPKF, sigma_BG).float()
 
 

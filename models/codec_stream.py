@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from models.codec import CHUNK_SAMPLES, in_codec_channels, seeded_noise
-from models.codec_consistency import PROMPT_TIME, SIGMA_MAX, renoised, sigma_of
+from models.codec_consistency import LEVELS, PROMPT_TIME, SIGMA_MAX, renoised
 from models.consistency_codec import ConsistencyCodec, joined
 from models.stft import PowerStft
 
@@ -39,7 +39,7 @@ class DecodingStream:
 
     def __init__(self, codec: ConsistencyCodec, *, generators: list[torch.Generator]) -> None:
         self._codec, self._generators = codec, generators
-        self._prompt_sigma = float(sigma_of(torch.tensor(PROMPT_TIME)))
+        self._prompt_sigma = float(LEVELS.sigma(torch.tensor(PROMPT_TIME)))
         self._left: _Drawn | None = None
         self._audio = _AudioStream(codec.stft)
 

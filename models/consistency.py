@@ -87,20 +87,6 @@ class ConsistencyObjective:
         cell = torch.searchsorted(cumulative_G, torch.rand(count, generator=generator, device=device))
         return (cell.clamp(max=GRID_CELLS - 1) + torch.rand(count, generator=generator, device=device)) / GRID_CELLS
 
-    def loss(
-        self,
-        raw: RawNetwork,
-        clean: Tensor,
-        *,
-        generator: torch.Generator,
-        progress: float,
-        channel_weight_C: Tensor | None = None,
-    ) -> Tensor:
-        """Mean of `losses` at drawn noise levels and noise."""
-        t_B = self.draw_t(len(clean), generator)
-        noise = torch.randn(clean.shape, generator=generator, device=clean.device)
-        return self.losses(raw, clean, t_B, noise, progress=progress, channel_weight_C=channel_weight_C).mean()
-
     def losses(
         self,
         raw: RawNetwork,

@@ -233,9 +233,9 @@ class _ThreeTaps(torch.autograd.Function):
         return of_hidden, of_taps, gradient_BND.sum((0, 1))
 
 
-def modulated_norm(hidden_BND: Tensor, shift_B1D: Tensor, scale_B1D: Tensor) -> Tensor:
+def modulated_norm(hidden_XD: Tensor, shift_XD: Tensor, scale_XD: Tensor) -> Tensor:
     """Adaptive layer norm: zero mean, unit variance over D, then scaled by 1 + scale and shifted."""
-    return torch.addcmul(shift_B1D, functional.layer_norm(hidden_BND, hidden_BND.shape[-1:]), 1 + scale_B1D)
+    return torch.addcmul(shift_XD, functional.layer_norm(hidden_XD, hidden_XD.shape[-1:]), 1 + scale_XD)
 
 
 def rotary_table(tokens: int, width: int, device: torch.device) -> Rotation:

@@ -18,7 +18,7 @@ from models.conditioning import Conditions
 from models.denoiser import Denoiser
 from models.edm import Denoise, per_item
 from models.guidance import Guidance, guided
-from models.sampling import ConsistencySampler, Sampler, noise_of, run_sampler, variation_levels
+from models.sampling import ConsistencySampler, Sampler, check_count, noise_of, run_sampler, variation_levels
 
 # Shapes: B batch, C latent width, T latent frames of one window, L frames of any length, E CLAP width.
 
@@ -47,7 +47,7 @@ def inpaint(
     One round is Diff-A-Riff's and leaves a seam: of a correlation of 0.90 across it in a Gaussian whose denoiser is
     known, 30 Heun steps keep 0.57 in one round, 0.83 in five, 0.88 in twenty. Evaluations grow in proportion.
     """
-    _check(conditions, generators)
+    check_count(conditions, generators)
     if latent_BCT.shape != conditions.context_BCT.shape:
         raise ValueError(
             f"the latents are {tuple(latent_BCT.shape)}, their context {tuple(conditions.context_BCT.shape)}; "
@@ -142,7 +142,7 @@ def loop(
     every other pass. At 1 any `period_frames` successive frames loop; below, the repeats vary. Ours: the slice is the
     window's middle, both of whose ends have neighbours. The context is read as it is: give one that repeats, or none.
     """
-    _check(conditions, generators)
+    check_count(conditions, generators)
     frames = conditions.context_BCT.shape[-1]
     if not 0 < period_frames < frames:
         raise ValueError(
@@ -238,8 +238,3 @@ def _check_windows(window_frames: int, overlap_frames: int, frames: int) -> None
         raise ValueError(f"{frames} frames do not fill a window of {window_frames}; pad them to one window")
     if not 0 < overlap_frames < window_frames:
         raise ValueError(f"windows of {window_frames} frames overlap by fewer, and by at least 1, got {overlap_frames}")
-
-
-def _check(conditions: Conditions, generators: Sequence[torch.Generator]) -> None:
-    if len(generators) != len(conditions.context_BCT):
-        raise ValueError(f"{len(conditions.context_BCT)} candidates need as many generators, got {len(generators)}")

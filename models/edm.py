@@ -66,20 +66,6 @@ class EdmObjective:
         """The noise level at t."""
         return t.exp()
 
-    def loss(
-        self,
-        raw: RawNetwork,
-        clean: Tensor,
-        *,
-        generator: torch.Generator,
-        progress: float,
-        channel_weight_C: Tensor | None = None,
-    ) -> Tensor:
-        """Mean of `losses` at drawn noise levels and noise."""
-        t_B = self.draw_t(len(clean), generator)
-        noise = torch.randn(clean.shape, generator=generator, device=clean.device)
-        return self.losses(raw, clean, t_B, noise, progress=progress, channel_weight_C=channel_weight_C).mean()
-
     def losses(
         self,
         raw: RawNetwork,

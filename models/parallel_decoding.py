@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.codec import seeded_noise
-from models.codec_consistency import SIGMA_MAX, renoised, sigma_of
+from models.codec_consistency import LEVELS, SIGMA_MAX, renoised
 from models.consistency_codec import ConsistencyCodec
 
 # Shapes: B batch, G chunks, P real and imaginary parts per channel, K frequency bins, F frames, C latent width,
@@ -37,7 +37,7 @@ def decoded_in_parallel(
     shape = (len(chunks), 2 * codec.spec.audio_channels, bins, frames)
     clean_BGPKF = chunks[0].new_zeros(len(generators), *shape)
     for step in range(steps):
-        sigma = float(sigma_of(torch.tensor(1 - step / steps)))
+        sigma = float(LEVELS.sigma(torch.tensor(1 - step / steps)))
         noise_BGPKF = seeded_noise(shape, generators, chunks[0])
         noisy_BGPKF = SIGMA_MAX * noise_BGPKF if step == 0 else renoised(clean_BGPKF, sigma, noise_BGPKF)
         clean_BGPKF = _denoised_in_pairs(codec, noisy_BGPKF, sigma, features, first=step % 2)

@@ -25,6 +25,7 @@ __all__ = [
     "GuidanceKind",
     "HeunSampler",
     "Sampler",
+    "check_count",
     "noise_of",
     "pseudo_stereo",
     "run_sampler",
@@ -112,7 +113,7 @@ def sample_latents(
     The generators live on the CPU and each belongs to one candidate: its noise is the same in any batch, on any device.
     `LatentSet.restore` (or `restore`) turns the result into what a codec decodes.
     """
-    _check_count(conditions, generators)
+    check_count(conditions, generators)
     noise = noise_of(conditions.context_BCT, generators)
     levels = sampler.levels
     return run_sampler(sampler, guided(denoiser, conditions, guidance), levels[0] * noise(), levels, noise=noise)
@@ -134,7 +135,7 @@ def vary(
     `strength` 0 gives the latents back, 1 keeps nothing of them but what drowns in noise of sigma_max.
     """
     levels = variation_levels(sampler, strength)
-    _check_count(conditions, generators)
+    check_count(conditions, generators)
     if not levels:
         return latent_BCT
     noise = noise_of(latent_BCT, generators)
@@ -205,6 +206,7 @@ def noise_of(like: Tensor, generators: Sequence[torch.Generator]) -> Callable[[]
     return draw
 
 
-def _check_count(conditions: Conditions, generators: Sequence[torch.Generator]) -> None:
+def check_count(conditions: Conditions, generators: Sequence[torch.Generator]) -> None:
+    """An error unless there is a generator for every candidate."""
     if len(generators) != len(conditions.context_BCT):
         raise ValueError(f"{len(conditions.context_BCT)} candidates need as many generators, got {len(generators)}")

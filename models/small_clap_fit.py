@@ -55,7 +55,7 @@ def fit_small_clap(
     device: torch.device | str = "cpu",
 ) -> dict[str, Tensor]:
     """The fitted state (CPU tensors, vocabulary included): a pure function of recipe and windows on one machine."""
-    _check(recipe, windows)
+    _check(windows)
     cuda = [device] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):  # initialisation and dropout draw from torch's own generators
         torch.manual_seed(recipe.seed)
@@ -120,7 +120,7 @@ def tag_overlap(tags: Sequence[tuple[Tag, ...]]) -> Tensor:
     return torch.tensor([[len(a & b) / len(a | b) for b in words] for a in words])
 
 
-def _check(recipe: SmallClapRecipe, windows: ClapWindows) -> None:
+def _check(windows: ClapWindows) -> None:
     mute = [row for row, text in enumerate(windows.texts) if not tags_of(text)]
     if mute:
         raise ValueError(

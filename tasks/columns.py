@@ -68,6 +68,10 @@ class Column:
         return f"{mean} ± {self.text(cell.std)}" if spread and cell.batches > 1 else mean
 
 
+SECONDARY = "secondary_fad_"
+"""How the metrics of FADs in other spaces begin; the embedder's name follows."""
+
+
 def columns(neighbours: tuple[int, ...]) -> tuple[Column, ...]:
     """The columns of Table 1 in its order, with one coverage and one density column per k of the protocol."""
     neighbour_columns = [column for k in neighbours for column in _neighbour_columns(k)]
@@ -79,14 +83,22 @@ def diagnostics() -> tuple[Column, ...]:
     return _DIAGNOSTICS
 
 
+def table_columns(table: ScoreTable) -> tuple[Column, ...]:
+    """The columns that a printed table has: those of Table 1, and after them the secondary FADs that it holds."""
+    return columns(table.protocol.neighbours) + _secondary_columns(table)
+
+
 def all_columns(neighbours: tuple[int, ...]) -> tuple[Column, ...]:
-    """Every metric a score table may hold."""
+    """Every metric a score table may hold beside secondary FADs."""
     return columns(neighbours) + diagnostics()
 
 
 def scored_columns(table: ScoreTable) -> tuple[Column, ...]:
-    """Every column of the protocol; an unknown metric in the table is refused rather than left out."""
-    known = all_columns(table.protocol.neighbours)
+    """Every column of the protocol, and the secondary FADs that the table holds.
+
+    An unknown metric in the table is refused rather than left out.
+    """
+    known = all_columns(table.protocol.neighbours) + _secondary_columns(table)
     unknown = {score.metric for score in table.scores} - {column.metric for column in known}
     if unknown:
         names = ", ".join(sorted(unknown))
@@ -151,6 +163,22 @@ _DIAGNOSTICS = (
         paper=False,
     ),
 )
+
+
+def _secondary_columns(table: ScoreTable) -> tuple[Column, ...]:
+    scored = dict.fromkeys(score.metric for score in table.scores if score.metric.startswith(SECONDARY))
+    return tuple(_secondary_column(metric.removeprefix(SECONDARY)) for metric in scored)
+
+
+def _secondary_column(embedder: str) -> Column:
+    return Column(
+        metric=f"{SECONDARY}{embedder}",
+        heading=f"secondary FAD, {embedder}",
+        meaning=f"Fréchet audio distance between candidate and reference stems in the space of {embedder}",
+        digits=3,
+        higher_is_better=False,
+        paper=False,
+    )
 
 
 def _neighbour_columns(k: int) -> tuple[Column, Column]:

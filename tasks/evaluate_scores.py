@@ -12,8 +12,9 @@ print(judged.table.cell("generated", "audio", "fad"))
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ from tasks.clap import ImportLaionClap, ImportShippedClap, ShippedClapRecipe
 from tasks.embeddings import Embeddings
 from tasks.evaluate_audio import heard_audio
 from tasks.evaluate_material import Heard, Material, is_vectors
+from tasks.evaluate_secondary import Ear, Picked, load_ears, secondary_scores
 from tasks.evaluate_sizes import RealAgainstReal, fitted, real_against_real, smaller_than
 from tasks.evaluate_vectors import heard_vectors
 from tasks.judge import in_space
@@ -44,13 +46,15 @@ class Rules:
     """How material is judged: a profile's name, and what a person may choose beside it.
 
     `batches` None: as many of the profile's size as can be filled. `seed` draws the order of candidates and which
-    references are taken where there are more than the profile's.
+    references are taken where there are more than the profile's. `secondary` has the checkpoint folders of the
+    embedders (`tasks.secondary_fad.EMBEDDERS`) in whose spaces FAD is measured too.
     """
 
     profile: str = "paper"
     batches: int | None = None
     clips_per_file: int = 1
     seed: int = 0
+    secondary: Mapping[str, Path] = field(default_factory=dict)
 
     def protocol(self) -> Protocol:
         """The profile with these clips. Raises ValueError for a name that there is not."""
@@ -104,6 +108,7 @@ def evaluate(
     ValueError in one line for what cannot be judged.
     """
     profile = rules.protocol()
+    ears = load_ears(rules.secondary, material)
     found = _heard(material, profile, clap, runtime)
     protocol = fitted(
         in_space(profile, found.references.space),
@@ -112,11 +117,15 @@ def evaluate(
         batches=rules.batches,
     )
     reference = _reference(found, protocol, rules.seed)
-    scores = [score for name in found.arms for score in _scores(found, name, reference, protocol, rules.seed)]
+    drawn = {name: _drawn_candidates(arm, protocol, rules.seed) for name, arm in found.arms.items()}
+    scores = [score for name, keys in drawn.items() for score in _scores(found, name, keys, reference, protocol)]
+    picked = {name: Picked(path, drawn[name]) for name, path in material.arms().items()}
+    others = Picked(material.references, reference.stems.ids)
+    scores += secondary_scores(ears, picked, others, protocol, live=runtime.progress)
     tracks = {row.key: row.track for row in found.references.rows}
     return Evaluation(
         table=ScoreTable(protocol=protocol, scores=tuple(scores)),
-        provenance=_provenance(material, found, rules.seed),
+        provenance=_provenance(material, found, rules.seed, ears),
         real=real_against_real(
             reference.stems, [tracks[key] for key in reference.stems.ids], protocol, seed=rules.seed
         ),
@@ -161,10 +170,15 @@ def _reference(found: Heard, protocol: Protocol, seed: int) -> ReferenceSet:
     )
 
 
-def _scores(found: Heard, name: str, reference: ReferenceSet, protocol: Protocol, seed: int) -> tuple[Score, ...]:
-    """The scores of one arm; its candidates are in a drawn order, so that no batch is of the first songs alone."""
+def _drawn_candidates(arm: Embeddings, protocol: Protocol, seed: int) -> list[str]:
+    """The candidates that are judged, in a drawn order, so that no batch is of the first songs alone."""
+    return _drawn([row.key for row in arm.rows], protocol.batches * protocol.batch_size, seed)
+
+
+def _scores(
+    found: Heard, name: str, keys: Sequence[str], reference: ReferenceSet, protocol: Protocol
+) -> tuple[Score, ...]:
     arm = found.arms[name]
-    keys = _drawn([row.key for row in arm.rows], protocol.batches * protocol.batch_size, seed)
     candidates = CandidateSet(
         stems=_set(arm, "stem_NE", keys, "stem"),
         mixtures=_mixtures(arm, keys) if "mixture_NWE" in arm.arrays else None,
@@ -213,7 +227,7 @@ def _unjudged(found: Heard, protocol: Protocol) -> list[str]:
     ]
 
 
-def _provenance(material: Material, found: Heard, seed: int) -> Provenance:
+def _provenance(material: Material, found: Heard, seed: int, ears: Mapping[str, Ear]) -> Provenance:
     code = code_version()
     names = ", ".join(material.arms())
     return Provenance(
@@ -224,4 +238,5 @@ def _provenance(material: Material, found: Heard, seed: int) -> Provenance:
         codecs={},
         seed=seed,
         code_version=f"{code['commit']}{' with uncommitted changes' if code['dirty'] else ''}",
+        secondary={name: ear.weights_sha256 for name, ear in ears.items()},
     )

@@ -158,6 +158,7 @@ def _run_columns(provenance: Provenance) -> dict[str, str]:
         "run_codec": provenance.codec,
         "run_seed": str(provenance.seed),
         "run_code_version": provenance.code_version,
+        **{f"run_secondary_{name}_sha256": digest for name, digest in provenance.secondary.items()},
     }
 
 

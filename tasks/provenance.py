@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from metrics.protocol import Protocol
 
@@ -13,6 +14,7 @@ class Provenance:
 
     `codecs` names the codec of each arm (`+DiT`: `spectral, stereo`); `code_version` is the commit, marked when the
     tree was dirty; digests are those of the artifacts. `scale` is empty where no study was run: the audio was given.
+    `secondary` has the digest of the weights of each embedder that gives a secondary FAD.
     """
 
     name: str
@@ -22,6 +24,7 @@ class Provenance:
     codecs: dict[str, str]
     seed: int
     code_version: str
+    secondary: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def codec(self) -> str:
@@ -39,7 +42,11 @@ def caption_lines(provenance: Provenance, protocol: Protocol, *, spread: bool) -
     codec = (f"codec: {provenance.codec}",) if provenance.codecs else ()
     shown = "mean ± standard deviation over batches" if spread and protocol.batches > 1 else "mean over batches"
     stranger = "" if in_papers_space(protocol) else ": not the paper's, compare rows with rows and not with its values"
-    return (of, *codec, f"embedder: {embedder_name(protocol)}{stranger}", f"{sizes(protocol)}; {shown}")
+    others = (
+        f"secondary FAD in the space of {name}, weights {digest[:12]}: no column of the paper"
+        for name, digest in provenance.secondary.items()
+    )
+    return (of, *codec, f"embedder: {embedder_name(protocol)}{stranger}", *others, f"{sizes(protocol)}; {shown}")
 
 
 def embedder_name(protocol: Protocol) -> str:

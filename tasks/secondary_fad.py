@@ -15,7 +15,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from unittest.mock import patch
 
 import numpy as np
@@ -23,6 +23,7 @@ import numpy as np
 from data_manifests.weights import where_to_get
 from metrics.embeddings import EmbeddingSet, Floats, Vectors
 from metrics.frechet import frechet_distance
+from tasks.whole_files import file_sha256
 
 # Shapes: S channels, N samples or embeddings, D width of the space.
 
@@ -33,7 +34,8 @@ VGGISH_REPOSITORY = "harritaylor_torchvggish_master"
 class SecondaryEmbedder:
     """A model of frechet-audio-distance: its input, the width of its space, and the files it must find.
 
-    `files` are paths inside the checkpoint folder, and entries of the table of weights that says where to get them.
+    `files` are paths inside the checkpoint folder, the first that of the weights, and entries of the table of weights
+    that says where to get them.
     A clip gives one embedding with PANN, and one per frame with VGGish (0.96 s) and EnCodec (320 samples); all of
     them enter the distance.
     """
@@ -53,8 +55,8 @@ EMBEDDERS: Mapping[str, SecondaryEmbedder] = types.MappingProxyType(
             channels=1,
             width=128,
             files=(
-                f"{VGGISH_REPOSITORY}/hubconf.py",
                 "checkpoints/vggish-10086976.pth",
+                f"{VGGISH_REPOSITORY}/hubconf.py",
                 "checkpoints/vggish_pca_params-970ea276.pth",
             ),
         ),
@@ -111,20 +113,17 @@ def cross_checked_fad(reference: Vectors, candidate: Vectors) -> CrossCheckedFad
     return CrossCheckedFad(ours, float(theirs))
 
 
-def load_embedder(name: str, *, checkpoints: Path) -> Callable[[Sequence[Floats], int], Floats]:
-    """A function from clips audio_SN and their rate to embeddings (N, D), with the model loaded once from a folder."""
+Embed: TypeAlias = Callable[[Sequence[Floats], int], Floats]
+"""From clips audio_SN and their rate to embeddings (N, D)."""
+
+
+def load_embedder(name: str, *, checkpoints: Path) -> Embed:
+    """The embedder of that name, its model loaded once from a folder."""
     if name not in EMBEDDERS:
         raise ValueError(f"no secondary embedder {name!r}; there are {', '.join(EMBEDDERS)}")
     embedder = EMBEDDERS[name]
     _require_files(name, embedder, checkpoints)
-    peer = _frechet_audio_distance()
-    with _hub_in(checkpoints):
-        model = peer(
-            ckpt_dir=str(checkpoints),
-            model_name=embedder.model,
-            sample_rate=embedder.rate_hz,
-            channels=embedder.channels,
-        )
+    model = _loaded(name, embedder, checkpoints)
 
     def embed(clips: Sequence[Floats], rate_hz: int) -> Floats:
         if not clips:
@@ -133,6 +132,29 @@ def load_embedder(name: str, *, checkpoints: Path) -> Callable[[Sequence[Floats]
         return np.concatenate(rows)
 
     return embed
+
+
+def weights_sha256(name: str, *, checkpoints: Path) -> str:
+    """The digest of an embedder's weights in a folder."""
+    return file_sha256(checkpoints / EMBEDDERS[name].files[0])
+
+
+def _loaded(name: str, embedder: SecondaryEmbedder, checkpoints: Path) -> Any:
+    peer = _frechet_audio_distance()
+    try:
+        # VGGish's checkout is code that runs anyway, and only a pickle holds the NumPy arrays among its files.
+        with _hub_in(checkpoints, weights_only=embedder.model != "vggish"):
+            return peer(
+                ckpt_dir=str(checkpoints),
+                model_name=embedder.model,
+                sample_rate=embedder.rate_hz,
+                channels=embedder.channels,
+            )
+    except Exception as error:  # a file of other weights, or of none, makes torch raise whatever it comes to
+        raise ValueError(
+            f"{name} cannot be loaded from {checkpoints} ({type(error).__name__}): its files are damaged or another "
+            f"model's; get them again: {_places(embedder.files)}"
+        ) from error
 
 
 def _embed_clip(model: Any, embedder: SecondaryEmbedder, clip_SN: Floats, rate_hz: int, number: int) -> Floats:
@@ -165,8 +187,13 @@ def _model_input(embedder: SecondaryEmbedder, clip_SN: Floats, rate_hz: int) -> 
 def _require_files(name: str, embedder: SecondaryEmbedder, checkpoints: Path) -> None:
     missing = [file for file in embedder.files if not (checkpoints / file).is_file()]
     if missing:
-        listed = "; ".join(where_to_get(file) for file in missing)
-        raise ValueError(f"{name} needs files that {checkpoints} does not hold: {listed}. Nothing is downloaded.")
+        raise ValueError(
+            f"{name} needs files that {checkpoints} does not hold: {_places(missing)}. Nothing is downloaded."
+        )
+
+
+def _places(files: Sequence[str]) -> str:
+    return "; ".join(map(where_to_get, files))
 
 
 def _float64_rows(vectors: Vectors) -> Floats:
@@ -198,14 +225,18 @@ def _standing_in(module: str) -> Iterator[None]:
 
 
 @contextmanager
-def _hub_in(checkpoints: Path) -> Iterator[None]:
-    """torch.hub looking into `checkpoints` only, a repository being a folder there; all as before afterwards."""
+def _hub_in(checkpoints: Path, *, weights_only: bool) -> Iterator[None]:
+    """torch.hub looking into `checkpoints` only, a repository being a folder there; all as before afterwards.
+
+    `weights_only`: a pickle that is more than tensors is refused, where torch.hub would run it.
+    """
     from torch import hub  # here: keeps the command line's --help fast
 
     directory = hub.get_dir()
     from_folder = partial(_load_from_folder, hub.load, checkpoints)
+    weights = partial(hub.load_state_dict_from_url, weights_only=weights_only)
     try:
-        with patch.object(hub, "load", from_folder):
+        with patch.object(hub, "load", from_folder), patch.object(hub, "load_state_dict_from_url", weights):
             yield
     finally:
         hub.set_dir(directory)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import polars as pl
 
 from metrics.table import ScoreTable, is_bound
-from tasks.columns import Column, columns
+from tasks.columns import Column, columns, table_columns
 from tasks.exports import table1_frame
 from tasks.paper_table import Row, paper_table
 from tasks.provenance import Provenance, caption_lines
@@ -89,7 +89,7 @@ class _Shown(NamedTuple):
 
 
 def _shown(table: ScoreTable, *, with_paper: bool) -> list[_Shown]:
-    known = columns(table.protocol.neighbours)
+    known = table_columns(table)
     ours = [_ours(table, column) for column in known]
     return ours + [_papers(table, column) for column in known if with_paper and column.paper]
 

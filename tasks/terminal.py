@@ -13,7 +13,7 @@ from rich.text import Text
 
 from metrics.table import ScoreTable
 from tasks.checks import CheckResult, Summary, summarise, verdict_text
-from tasks.columns import Column, columns, scored_columns
+from tasks.columns import Column, scored_columns, table_columns
 from tasks.provenance import Provenance, caption_lines
 
 PIPE_WIDTH = 160
@@ -51,7 +51,7 @@ def print_checks(results: Sequence[CheckResult], *, file: TextIO | None = None, 
 
 def score_grid(table: ScoreTable, *, spread: bool) -> Table:
     """The table itself; absent cells are dashes, and arms are set apart by a line."""
-    shown = columns(table.protocol.neighbours)
+    shown = table_columns(table)
     scored_columns(table)
     grid = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     grid.add_column("arm", no_wrap=True)

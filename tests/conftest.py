@@ -8,7 +8,7 @@ import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # else every worker would use every core
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # runs in tests take all the same; spinning they wait 5 times
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # `flows.__main__` says why
 
 
 def pytest_collection_modifyitems(items):

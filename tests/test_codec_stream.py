@@ -8,7 +8,7 @@ from micro_codecs import STEREO, woken
 
 from models import parallel_decoding
 from models.codec import LatentClip, seeded_noise
-from models.codec_consistency import SIGMA_MAX, renoised, sigma_of
+from models.codec_consistency import LEVELS, SIGMA_MAX, renoised
 from models.codecs import untrained
 from models.consistency_codec import joined
 from models.music2latent2 import Music2Latent2
@@ -90,7 +90,7 @@ def test_parallel_decoding_pairs_other_neighbours_in_every_step(
         told = [torch.cat(level, dim=1) for level in zip(*(features[chunk] for chunk in chunks), strict=True)]
         return codec.denoise(noisy[:, list(chunks)], torch.full((1, len(chunks)), sigma), told)
 
-    source, middle = seeds(4), float(sigma_of(torch.tensor(0.5)))
+    source, middle = seeds(4), float(LEVELS.sigma(torch.tensor(0.5)))
     first, second = (seeded_noise((3, 4, 1024, 32), source, latents) for _ in range(2))
     drawn = torch.cat([denoise(80 * first, 80.0, (0, 1)), denoise(80 * first, 80.0, (2,))], dim=1)
     noisy = renoised(drawn, middle, second)

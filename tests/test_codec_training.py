@@ -10,6 +10,7 @@ import torch
 
 from models import music2latent2
 from models.codec_consistency import (
+    LEVELS,
     SIGMA_MAX,
     SIGMA_MIN,
     ConsistencySchedule,
@@ -19,9 +20,6 @@ from models.codec_consistency import (
     draw_times,
     preconditioned,
     pseudo_huber,
-    scalings,
-    sigma_of,
-    time_of,
 )
 from models.codec_training import (
     augmented,
@@ -82,11 +80,12 @@ def windows() -> torch.Tensor:
 
 
 def test_noise_levels_run_from_sigma_min_to_sigma_max() -> None:
-    assert sigma_of(torch.tensor([0.0, 0.4, 1.0])).tolist() == pytest.approx([SIGMA_MIN, 0.9654, SIGMA_MAX], rel=1e-3)
+    levels = LEVELS.sigma(torch.tensor([0.0, 0.4, 1.0])).tolist()
+    assert levels == pytest.approx([SIGMA_MIN, 0.9654, SIGMA_MAX], rel=1e-3)
 
 
 def test_scalings_match_their_closed_forms_and_the_boundary() -> None:
-    skip, out, into = scalings(torch.tensor([SIGMA_MIN, 0.5, 80.0]))
+    skip, out, into, _ = LEVELS.scales(torch.tensor([SIGMA_MIN, 0.5, 80.0]))
     assert (skip[0], out[0]) == (1.0, 0.0)
     assert skip[1].item() == pytest.approx(0.25 / (0.498**2 + 0.25))
     assert out[1].item() == pytest.approx(0.5 * 0.498 / 0.5**0.5)
@@ -101,21 +100,21 @@ def test_the_step_shrinks_exponentially_over_the_planned_run(exponent: float, la
 
 
 def test_drawn_noise_levels_have_the_quantiles_of_the_official_sampler() -> None:
-    sigma = sigma_of(draw_times((40_000,), ConsistencySchedule(final_exponent=2.0), seeded()))
+    sigma = LEVELS.sigma(draw_times((40_000,), ConsistencySchedule(final_exponent=2.0), seeded()))
     quantiles = sigma.quantile(torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])).tolist()
     assert quantiles == pytest.approx([0.023, 0.153, 0.583, 2.20, 14.0], rel=0.06)  # codecs.md A.1
 
 
 def test_lognormal_noise_levels_have_the_quantiles_of_a_lognormal() -> None:
     schedule = ConsistencySchedule(final_exponent=2.0, noise_levels=NoiseLevels.LOGNORMAL)
-    sigma = sigma_of(draw_times((40_000,), schedule, seeded()))
+    sigma = LEVELS.sigma(draw_times((40_000,), schedule, seeded()))
     quantiles = sigma.quantile(torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])).tolist()
     assert quantiles == pytest.approx([0.012, 0.086, 0.333, 1.28, 8.9], rel=0.06)  # codecs.md A.1
 
 
 def test_times_are_recovered_from_their_noise_levels() -> None:
     times = torch.linspace(0, 1, 11)
-    assert time_of(sigma_of(times)).tolist() == pytest.approx(times.tolist(), abs=1e-5)
+    assert LEVELS.t(LEVELS.sigma(times)).tolist() == pytest.approx(times.tolist(), abs=1e-5)
 
 
 def test_scalings_and_noise_embedding_stay_float32_in_bfloat16_training() -> None:

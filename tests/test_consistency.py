@@ -63,9 +63,9 @@ def test_loss_is_zero_for_the_perfect_map():
         return torch.where(at.out > 0, (wanted - at.skip * noisy) / at.out.clamp(min=1e-12), 0.0)
 
     def loss(raw):
-        return OBJECTIVE.loss(
-            raw, y.expand(64, -1, -1), generator=torch.Generator().manual_seed(1), progress=0.0
-        ).item()
+        clean, generator = y.expand(64, -1, -1), torch.Generator().manual_seed(1)
+        t_B, noise = OBJECTIVE.draw_t(64, generator), torch.randn(clean.shape, generator=generator)
+        return OBJECTIVE.losses(raw, clean, t_B, noise, progress=0.0).mean().item()
 
     # The pseudo-Huber's own rounding near zero, over the step's weight, is what is left.
     assert loss(perfect) < 1e-4
@@ -81,8 +81,8 @@ def test_teacher_gives_no_gradient():
         seen.append(torch.is_grad_enabled())
         return scale * noisy
 
-    loss = OBJECTIVE.loss(raw, torch.randn(4, 2, 6), generator=torch.Generator().manual_seed(0), progress=0.5)
-    loss.backward()
+    t_B = OBJECTIVE.draw_t(4, torch.Generator().manual_seed(0))
+    OBJECTIVE.losses(raw, torch.randn(4, 2, 6), t_B, torch.randn(4, 2, 6), progress=0.5).mean().backward()
     assert seen == [False, True]
     assert scale.grad is not None
 

@@ -195,37 +195,33 @@ def test_loss_of_the_best_network_is_the_posterior_variance():
     """For y ~ N(0, sd^2) the best F is 0, and the wanted F has variance 1: the loss of silence is 1."""
     clean = 0.5 * torch.randn(4096, 2, 8, generator=torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)
-    silence = EdmObjective().loss(lambda noisy, _: 0 * noisy, clean, generator=generator, progress=0.0)
-    assert silence.item() == pytest.approx(1, abs=0.02)
+    t_B, noise = EdmObjective().draw_t(4096, generator), torch.randn(clean.shape, generator=generator)
+    silence = EdmObjective().losses(lambda noisy, _: 0 * noisy, clean, t_B, noise, progress=0.0)
+    assert silence.mean().item() == pytest.approx(1, abs=0.02)
 
 
 def test_loss_is_the_weighted_error_of_the_denoiser():
-    objective, clean = EdmObjective(p_std=0.0, p_mean=0.2), torch.randn(4, 2, 8)
+    objective, clean, noise = EdmObjective(p_std=0.0, p_mean=0.2), torch.randn(4, 2, 8), torch.randn(4, 2, 8)
 
     def raw(noisy, sigma_B):
         return torch.sin(noisy) * sigma_B[:, None, None]
 
-    loss = objective.loss(raw, clean, generator=torch.Generator().manual_seed(3), progress=0.0)
-    generator = torch.Generator().manual_seed(3)
-    torch.randn(4, generator=generator)
+    losses = objective.losses(raw, clean, objective.draw_t(4, torch.Generator()), noise, progress=0.0)
     sigma = torch.full((4,), math.exp(0.2))
-    noisy = clean + sigma[:, None, None] * torch.randn(4, 2, 8, generator=generator)
+    noisy = clean + sigma[:, None, None] * noise
     weight = (sigma[0] ** 2 + 0.25) / (sigma[0] * 0.5) ** 2
     denoised = precondition(raw, objective.scales)(noisy, sigma)
-    torch.testing.assert_close(loss, weight * (denoised - clean).square().mean())
+    torch.testing.assert_close(losses, weight * (denoised - clean).square())
 
 
 def test_channel_weights_scale_each_channels_share_of_the_loss():
-    clean = torch.randn(8, 2, 4)
+    clean, noise, t_B = torch.randn(8, 2, 4), torch.randn(8, 2, 4), torch.randn(8)
 
     def loss(weight_C):
-        return EdmObjective().loss(
-            lambda noisy, _: 0 * noisy,
-            clean,
-            generator=torch.Generator().manual_seed(0),
-            progress=0.0,
-            channel_weight_C=weight_C,
+        silence = EdmObjective().losses(
+            lambda noisy, _: 0 * noisy, clean, t_B, noise, progress=0.0, channel_weight_C=weight_C
         )
+        return silence.mean()
 
     first, second = loss(torch.tensor([2.0, 0.0])), loss(torch.tensor([0.0, 2.0]))
     torch.testing.assert_close(loss(None), (first + second) / 2)

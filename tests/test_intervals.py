@@ -245,7 +245,7 @@ def test_fit_is_one_at_the_true_bound_zero_at_the_random_one_and_linear_between(
     assert normalised_fit(true, true=true, random=random).interval == pytest.approx((1.0, 1.0, 1.0, 0.0), abs=1e-12)
     assert normalised_fit(random, true=true, random=random).interval == pytest.approx((0.0, 0.0, 0.0, 0.0), abs=1e-12)
     between = normalised_fit(scored(0.3), true=true, random=random)
-    assert between.interval.value == pytest.approx(0.25) and between.rankable
+    assert between.interval.value == pytest.approx(0.25) and not between.beyond
     # Noise that bounds and candidate share cancels: what is left is the 0.02 of each.
     assert between.interval.error < 0.2 * 0.1 / np.sqrt(40) * np.sqrt(3) / 0.8 * 1.5
 
@@ -257,11 +257,10 @@ def test_fit_is_the_same_where_low_is_good_and_in_other_units(scored):
     assert normalised_fit(turned[0], true=turned[1], random=turned[2]).interval == pytest.approx(expected.interval)
 
 
-def test_fits_beyond_a_bound_are_flagged_and_not_to_be_ranked(scored):
+def test_fits_beyond_a_bound_are_flagged(scored):
     bounds = {"true": scored(0.9), "random": scored(0.1)}
     assert normalised_fit(scored(0.95), **bounds).beyond == "true"
     assert normalised_fit(scored(0.0), **bounds).beyond == "random"
-    assert not normalised_fit(scored(0.95), **bounds).rankable
 
 
 def test_bounds_that_noise_does_not_separate_are_an_error(scored):

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import threading
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -265,7 +264,10 @@ def test_a_worker_killed_while_it_encodes_costs_only_its_shard(store, runtime, c
     expected = Store(tmp_path / "whole").build(step, runtime)
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
         first, seen = cluster.workers[0].pid, {}
-        watcher = threading.Thread(target=_kill_when, args=(store.root, first, seen))
+        index = Path(shard_path(windows.path, 3)).with_suffix(".json")
+        whole = index.rename(tmp_path / "whole.json")
+        os.mkfifo(index)
+        watcher = threading.Thread(target=_kill_at, args=(index, whole, store.root, first, seen), daemon=True)
         watcher.start()
         latents = store.build(step, replace(runtime, dask_scheduler=cluster.scheduler_address))
         watcher.join()
@@ -276,12 +278,12 @@ def test_a_worker_killed_while_it_encodes_costs_only_its_shard(store, runtime, c
     assert {shard.name: shard.stat().st_mtime_ns for shard in map(Path, shards_of(latents))}.items() >= seen.items()
 
 
-def _kill_when(root: Path, pid: int, seen: dict[str, int]) -> None:
-    """Kill a worker once the first shard has its index; `seen` is told the whole shards of that moment."""
-    until = time.monotonic() + 30
-    indices = []
-    while not indices and time.monotonic() < until:
-        indices = [path for path in root.glob("encode/*/shard-*.json") if "moments" not in path.name]
-    os.kill(pid, signal.SIGSTOP)
-    seen |= {path.with_suffix(".tar").name: path.with_suffix(".tar").stat().st_mtime_ns for path in indices}
-    os.kill(pid, signal.SIGKILL)
+def _kill_at(pipe: Path, whole: Path, root: Path, pid: int, seen: dict[str, int]) -> None:
+    """Kill a worker while it waits for what `pipe` says, which is `whole` afterwards; `seen` is told the shards then.
+
+    A worker that waits cannot be done before it is killed, however slow this thread is.
+    """
+    with pipe.open("wb"):  # opens when the worker reads it
+        seen |= {path.name: path.stat().st_mtime_ns for path in root.glob("encode/*/shard-*.tar")}
+        whole.replace(pipe)
+        os.kill(pid, signal.SIGKILL)

@@ -7,6 +7,7 @@ absolute at CLAP scale, density and coverage exact counts.
 import mpmath
 import numpy as np
 import pytest
+from clap_vectors import clap_like
 
 from metrics.density_coverage import densities_and_coverages
 from metrics.frechet import frechet_distance
@@ -16,11 +17,6 @@ from metrics.neighbourhoods import neighbourhoods
 
 def gaussian_rows(rng, count, width):
     return rng.standard_normal((count, width))
-
-
-def clap_like(rng, count, width=512):
-    rows = rng.standard_normal((count, width)) * np.arange(1, width + 1) ** -0.6 + 0.05
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 GEOMETRIES = {

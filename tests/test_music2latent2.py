@@ -7,7 +7,7 @@ import torch
 from micro_codecs import STEREO, woken
 
 from models.codec import LatentClip, seeded_noise
-from models.codec_consistency import PROMPT_TIME, SIGMA_MAX, SIGMA_MIN, renoised, scalings, sigma_of
+from models.codec_consistency import LEVELS, PROMPT_TIME, SIGMA_MAX, SIGMA_MIN, renoised
 from models.codecs import untrained
 from models.consistency_codec import joined
 from models.music2latent2 import PRESETS, TINY, Music2Latent2
@@ -57,7 +57,7 @@ def test_an_untrained_decoder_is_the_skip_alone(audio: torch.Tensor) -> None:
     chunks = fresh.chunks(audio[:1, :, :65_536], padded=True)
     sigma = torch.tensor([[0.4, 7.0]])
     denoised = fresh.denoise(chunks, sigma, fresh.features(fresh.latents(chunks)))
-    assert torch.allclose(denoised, scalings(sigma).skip[..., None, None, None] * chunks, atol=1e-5)
+    assert torch.allclose(denoised, LEVELS.scales(sigma).skip[..., None, None, None] * chunks, atol=1e-5)
 
 
 def test_the_left_chunk_never_sees_the_right_one(codec: Music2Latent2, audio: torch.Tensor) -> None:
@@ -97,7 +97,7 @@ def test_decoding_is_the_two_step_algorithm_with_a_dummy_on_the_right(codec: Mus
     source = seeds(4)
     noise = torch.cat([seeded_noise((2, 1, 4, 1024, 32), source, latents) for _ in range(2)], dim=2)
     first, second = noise.unbind(1)
-    prompt, dummy = float(sigma_of(torch.tensor(PROMPT_TIME))), torch.ones(1, 1, 4, 1024, 32)
+    prompt, dummy = float(LEVELS.sigma(torch.tensor(PROMPT_TIME))), torch.ones(1, 1, 4, 1024, 32)
     drawn = codec.denoise(torch.cat([80 * first[:, :1], dummy], 1), torch.tensor([[SIGMA_MAX, 1.0]]), pair)[:, :1]
     start = torch.cat([renoised(drawn, prompt, second[:, :1]), 80 * first[:, 1:]], 1)
     both = codec.denoise(start, torch.tensor([[prompt, SIGMA_MAX]]), pair)

@@ -21,7 +21,7 @@ def test_sizes_are_the_papers_and_how_it_embeds_mixes_and_counts_neighbours_is_i
     paper, package = (set(PROFILES[name].inferred) for name in ("paper", "audio-metrics-1.0"))
     sizes = {"batches", "batch_size", "reference_size"}
     assert sizes <= package and not sizes & paper and "reference" not in paper
-    assert {"space", "mixture_space", "neighbours", "mix", "mixture_window_s", "noise_lufs"} <= paper
+    assert {"space", "mixture_space", "neighbours", "mix", "window_s", "mixture_window_s", "noise_lufs"} <= paper
 
 
 def test_the_windows_and_the_projection_are_audio_metrics_defaults(package):

@@ -1,41 +1,16 @@
 """Claims about frechet-audio-distance: it confirms our distance, and its models load from a folder only."""
 
+import os
 import sys
 
 import numpy as np
 import pytest
 import torch
+from tiny_vggish import write_tiny_vggish
 from torch import hub
 
 from data_manifests.weights import where_to_get
 from tasks.secondary_fad import EMBEDDERS, cross_checked_fad, load_embedder, secondary_fad
-
-HUBCONF = """
-import numpy as np
-import torch
-
-dependencies = ["torch"]
-
-
-class Tiny(torch.nn.Module):
-    postprocess = True
-
-    def __init__(self):
-        super().__init__()
-        self.embeddings = torch.nn.Sequential(torch.nn.Linear(4, 128, bias=False), torch.nn.ReLU())
-        torch.nn.init.ones_(self.embeddings[0].weight)
-
-    def forward(self, audio, rate):
-        if not audio.any():
-            raise RuntimeError("nothing to hear")
-        assert rate == 16_000 and not self.postprocess
-        frames = torch.from_numpy(audio[: len(audio) // 8_000 * 8_000].reshape(-1, 8_000)[:, :4].copy())
-        return self.embeddings(frames)
-
-
-def vggish():
-    return Tiny()
-"""
 
 
 @pytest.fixture
@@ -45,12 +20,7 @@ def rng():
 
 @pytest.fixture
 def vggish_folder(tmp_path):
-    """A folder laid out as VGGish's, with a tiny model in the checkout's place."""
-    for file in EMBEDDERS["vggish"].files:
-        path = tmp_path / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(HUBCONF if path.suffix == ".py" else "")
-    return tmp_path
+    return write_tiny_vggish(tmp_path)
 
 
 def test_frechet_audio_distance_agrees_with_ours_on_full_rank_sets(rng):
@@ -96,6 +66,20 @@ def test_a_secondary_fad_is_ours_on_the_models_embeddings(vggish_folder, rng):
     told = {"rate_hz": 16_000, "checkpoints": vggish_folder}
     assert secondary_fad("vggish", clips, clips, **told) == pytest.approx(0.0, abs=1e-9)
     assert secondary_fad("vggish", clips, louder, **told) > 1.0
+
+
+@pytest.mark.parametrize("name", ["pann", "encodec"])
+def test_a_checkpoint_that_would_run_code_is_refused_before_it_does(tmp_path, name):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "sprung"),)
+
+    path = tmp_path / EMBEDDERS[name].files[0]
+    path.parent.mkdir(exist_ok=True)
+    torch.save({"model": Trap()}, path)
+    with pytest.raises(ValueError, match="get them again"):
+        load_embedder(name, checkpoints=tmp_path)
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_what_the_package_prints_as_an_error_is_raised(vggish_folder):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from clap_vectors import clap_like
 
 from metrics.density_coverage import densities_and_coverages
 from metrics.frechet import frechet_distance
@@ -11,11 +12,6 @@ from metrics.set_distances import set_distances
 
 KS = (1, 2, 5)
 SHARDS = (slice(0, 90), slice(90, 250), slice(250, 300))
-
-
-def clap_like(rng, count, width=512):
-    rows = rng.standard_normal((count, width)) * np.arange(1, width + 1) ** -0.6 + 0.05
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def drawn(rng, count, width=24):

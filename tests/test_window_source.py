@@ -6,9 +6,8 @@ import json
 import os
 import signal
 import tarfile
-import threading
-import time
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -204,28 +203,30 @@ def test_a_killed_worker_leaves_no_half_shard_and_the_digest_is_the_same(shared,
     rows = PairRange(split="train", first=0, stop=24)
     plan = shared[0].build(PlanPairs(catalogue=cut.catalogue, rule=RULE, rows=rows), shared[1])
     many = replace(cut, plan=plan, rows=rows, shard_rows=1)
+
+    def die_amid_the_fourth_shard() -> None:
+        """In the worker: it is killed when three shards of one window are written, and two of the fourth's members."""
+        add, earlier = tarfile.TarFile.addfile, count()
+
+        def add_or_die(tar, *member):
+            if next(earlier) == 3 * 4 + 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            add(tar, *member)
+
+        tarfile.TarFile.addfile = add_or_die
+
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
         runtime = replace(runtime, dask_scheduler=cluster.scheduler_address)
         store = Store(tmp_path / "artifacts")
         first = cluster.workers[0].pid
-        watcher = threading.Thread(target=_kill_when, args=(store.root, first))
-        watcher.start()
+        client_at(cluster.scheduler_address).run(die_amid_the_fourth_shard)
         windows = store.build(many, runtime)
-        watcher.join()
         assert cluster.workers[0].pid != first
         client_at(cluster.scheduler_address).close()
     assert len(shards_of(windows)) == 24
     assert verify_windows(windows, shared[1]).passed
     assert windows.digest == shared[0].build(many, shared[1]).digest
     assert not list(windows.path.glob(".*"))
-
-
-def _kill_when(root: Path, pid: int) -> None:
-    """Kill a worker once the first shard of a result lies there."""
-    until = time.monotonic() + 30
-    while not list(root.glob("windows/*/shard-*.tar")) and time.monotonic() < until:
-        time.sleep(0.001)
-    os.kill(pid, signal.SIGKILL)
 
 
 def test_verification_names_every_broken_shard_and_window(shared, cut, runtime, tmp_path):
