@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,8 @@ from models.codec import RATE_HZ
 from models.denoiser import build_denoiser
 from models.exported import ExportedModel, Statistics
 from models.spectral import SpectralCodec, SpectralRecipe, fit_spectral
-from tasks.play_audio import Music, mixed, read_music
+from tasks.audio_bytes import write_flac
+from tasks.play_audio import mixed, read_music
 
 HOP_SAMPLES, WINDOW_SAMPLES, SEAM_S = 512, 2048, 0.05
 
@@ -88,17 +90,20 @@ def untrained(arm: Arm) -> Accompanist:
 
 def stages(player: Accompanist, seconds: int, steps: int) -> dict[str, float]:
     """Seconds that one part of one context took, by stage."""
-    context_2N = 0.1 * torch.randn(2, seconds * RATE_HZ)
-    clock = [time.perf_counter()]
-    heard = player.hear(context_2N)
+    with tempfile.NamedTemporaryFile(suffix=".flac") as file:
+        write_flac(file.name, 0.1 * np.random.default_rng(0).standard_normal((2, seconds * RATE_HZ), dtype=np.float32))
+        clock = [time.perf_counter()]
+        context = read_music(Path(file.name), "the context")
+    clock.append(time.perf_counter())
+    heard = player.hear(torch.from_numpy(context.audio_2N))
     clock.append(time.perf_counter())
     take = player.play(heard, Wish(controls=player.controls.with_steps(steps)))
     clock.append(time.perf_counter())
     stem_2N = player.stem(take, 0).numpy()
     clock.append(time.perf_counter())
-    mixed(Music(context_2N.numpy(), {}, ()), stem_2N)
+    mixed(context, stem_2N)
     clock.append(time.perf_counter())
-    return dict(zip(("encode", "sample", "decode", "mix"), np.diff(clock).tolist(), strict=True))
+    return dict(zip(("read", "encode", "sample", "decode", "mix"), np.diff(clock).tolist(), strict=True))
 
 
 def tell_seams(asked_for: argparse.Namespace) -> None:
