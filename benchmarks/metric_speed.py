@@ -5,7 +5,8 @@
 
 Ours and theirs take turns; a factor is the median over rounds of their time over ours. With one thread time is this
 process' own CPU time, which other processes on the machine lengthen least; with more it is wall time. `cold` includes
-what belongs to the references alone, `cached` does not, on either side. Needs the test extra (audio-metrics, prdc).
+what belongs to the references alone, `cached` does not, on either side. Needs the test extra (audio-metrics, prdc);
+torch-fidelity is compared where it is installed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -96,7 +98,7 @@ def jobs(references: int, candidates: int, threads: int) -> list[Job]:
     rng = np.random.default_rng(0)
     sizes_and_shifts = [(references, 0.0), (references, 0.5), (references, 0.8), (candidates, 0.2), (candidates, 0.6)]
     sets = Sets(*(clap_like(rng, count, shift) for count, shift in sizes_and_shifts))
-    print(f"{references} references, {candidates} candidates, {threads} thread(s); torch-fidelity is not compared")
+    print(f"{references} references, {candidates} candidates, {threads} thread(s)")
     print(f"{'':52} {'ours':>12} {'theirs':>12} {'factor':>9}")
     return [*fad_jobs(sets), *kd_jobs(sets), *density_coverage_jobs(sets), *table_jobs(sets)]
 
@@ -147,7 +149,26 @@ def kd_jobs(sets: Sets) -> list[Job]:
         Job("KD cold, audio-metrics' 100 subsets", lambda: kernel_distance(sets.stems, sets.stem), theirs, None),
         Job("KD cached, audio-metrics' 100 subsets", lambda: kernel_distance(kept, sets.stem), theirs, None),
         Job("KD, the same 100 subsets, audio-metrics", subsets, theirs, 1e-6),
+        *torch_fidelity_jobs(sets),
     ]
+
+
+def torch_fidelity_jobs(sets: Sets) -> list[Job]:
+    """None where it is not installed: it is no part of any extra."""
+    if find_spec("torch_fidelity") is None:
+        return []
+    import torch
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+
+    from metrics.kernel import kernel_distance
+
+    features = [torch.from_numpy(rows) for rows in (sets.stems, sets.stem)]
+    asked = {"kid_subsets": 100, "kid_subset_size": len(sets.stem), "verbose": False}
+
+    def theirs() -> float:
+        return float(kid_features_to_metric(*features, **asked)[KEY_METRIC_KID_MEAN])
+
+    return [Job("KD cold, torch-fidelity's 100 subsets", lambda: kernel_distance(sets.stems, sets.stem), theirs, None)]
 
 
 def density_coverage_jobs(sets: Sets) -> list[Job]:
