@@ -67,7 +67,7 @@ def test_a_database_locked_in_the_middle_ends_no_training_and_its_figures_come_l
             log(1, {"loss": 0.5})
         log(2, {"loss": 1 / 3})
         log(3, {"loss": 0.25})
-    (line,) = [record.getMessage() for record in warned.records]
+    (line,) = [record.getMessage() for record in warned.records if record.name == "stemwright"]
     assert "goes on without it" in line and "locked" in line and "reproduce brings what it misses" in line
     assert losses(tracking, "k") == ("RUNNING", [(0, 1.0)])
     missed = MissedTraining(key="k", **RUN, figures=lambda: figures)
@@ -116,7 +116,7 @@ def test_a_server_that_is_gone_costs_one_line_and_seconds(is_up, warned, monkeyp
     assert spared(lambda: open_tracking(uri, "", "t")) is None
     assert spared(lambda: pytest.fail("asked again")) is None
     assert time.monotonic() - started < 20
-    (line,) = [record.getMessage() for record in warned.records]
+    (line,) = [record.getMessage() for record in warned.records if record.name == "stemwright"]
     assert uri in line and "\n" not in line
     if is_up:
         server.shutdown()
