@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -25,11 +27,32 @@ def until_server_is_lost(flow: Callable[[], Result]) -> Result:
 
     if not os.environ.get("PREFECT_API_URL"):
         _start_server()
+    with _remembering_ctrl_c() as interrupts:
+        try:
+            return flow()
+        except BaseException as error:
+            if interrupts:  # whatever came of it: workers that it ended too, an interrupt that a library swallowed
+                raise KeyboardInterrupt from error
+            if not isinstance(error, TransportError):
+                raise
+            print(SERVER_LOST, file=sys.stderr, flush=True)
+            os._exit(2)
+
+
+@contextmanager
+def _remembering_ctrl_c() -> Iterator[list[int]]:
+    """A list that holds the interrupts that came meanwhile; each still raises KeyboardInterrupt."""
+    came: list[int] = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, remember)
     try:
-        return flow()
-    except TransportError:
-        print(SERVER_LOST, file=sys.stderr, flush=True)
-        os._exit(2)
+        yield came
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _start_server() -> None:

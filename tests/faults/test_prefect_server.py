@@ -20,6 +20,7 @@ import psutil
 import pytest
 import soundfile
 
+from flows.prefect_run import until_server_is_lost
 from tasks.servers import PREFECT, Servers, start, stop
 
 pytestmark = pytest.mark.slow
@@ -110,6 +111,19 @@ def test_ctrl_c_ends_a_run_and_not_the_server_that_it_tells_so(command: list[str
         server = psutil.Process(server_of(run.pid))
         os.killpg(run.pid, signal.SIGINT)  # as a terminal does
         told = run.communicate(timeout=100)[1]
-    # By the signal, or by an error where it meets one of Prefect's own threads; never as done, nor as without a server.
-    assert run.returncode not in (0, 2) and "server is gone" not in told
+    assert run.returncode == -signal.SIGINT and "server is gone" not in told
     server.wait(timeout=30)  # with the run it ends too
+
+
+def test_an_interrupt_that_a_library_swallows_ends_the_run_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+
+    def flow() -> None:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise RuntimeError("a worker died of it")
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt) as ended:
+        until_server_is_lost(flow)
+    assert isinstance(ended.value.__cause__, RuntimeError) and signal.getsignal(signal.SIGINT) is before
